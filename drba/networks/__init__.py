@@ -1,0 +1,1 @@
+"""Neural interpolators (torch is imported here, and only here and in engines/)."""
