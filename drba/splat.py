@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 NORMALISE_EPSILON = 1e-7
+#: With the epsilon above, a splatted field of ones is below drm.HOLE_THRESHOLD where the summed weight is below this.
+HOLE_WEIGHT = 1e-4
 
 FloatArray = NDArray[np.float32]
 
@@ -17,35 +19,45 @@ def splat(values: FloatArray, flow: FloatArray, metric: FloatArray | None = None
     or weighted with exp(`metric`) (N, 1, H, W) where a metric is given (softmax splatting, Niklaus & Liu 2020). A target that
     nothing reached is 0. Non-finite flow reaches nothing.
     """
-    n, channels, height, width = values.shape
-    weight = np.ones((n, 1, height, width), np.float32) if metric is None else np.exp(metric)
-    source = np.concatenate([values * weight, weight], axis=1)
-    out = np.empty_like(source)
-    for i in range(n):
-        out[i] = _splat_sum(source[i], flow[i])
-    return out[:, :channels] / (out[:, channels:] + np.float32(NORMALISE_EPSILON))
+    out = np.empty_like(values, dtype=np.float32)
+    for i in range(len(values)):
+        weight = None if metric is None else np.exp(metric[i, 0])
+        total, total_weight = _splat_sum(values[i], flow[i], weight)
+        out[i] = total / (total_weight + NORMALISE_EPSILON)
+    return out
 
 
-def _splat_sum(source: FloatArray, flow: FloatArray) -> FloatArray:
-    channels, height, width = source.shape
+def splat_average(values: FloatArray, flow: FloatArray) -> FloatArray:
+    """Average-splat `values` (C, H, W) by `flow` (2, H, W); holes keep the unwarped value of their own place."""
+    total, weight = _splat_sum(values, flow, None)
+    return np.where(weight < HOLE_WEIGHT, values, total / (weight + NORMALISE_EPSILON)).astype(np.float32)
+
+
+def _splat_sum(
+    values: FloatArray, flow: FloatArray, weight: FloatArray | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted sums (C, H, W) and the summed weights (H, W)."""
+    channels, height, width = values.shape
     x = flow[0] + np.arange(width, dtype=np.float32)
     y = flow[1] + np.arange(height, dtype=np.float32)[:, None]
     reachable = (x > -1) & (x < width) & (y > -1) & (y < height)  # False for NaN
-    x, y = np.where(reachable, x, -1).ravel(), np.where(reachable, y, -1).ravel()
+    x, y = np.where(reachable, x, -1.0), np.where(reachable, y, -1.0)
     left, top = np.floor(x), np.floor(y)
-    right_share, bottom_share = x - left, y - top
+    right_share, bottom_share = (x - left).astype(np.float64), (y - top).astype(np.float64)
     # One column and row of margin on each side take what falls outside.
     stride = width + 2
-    index = ((top.astype(np.int32) + 1) * stride + left.astype(np.int32) + 1).ravel()
     size = (height + 2) * stride
-    flat = source.reshape(channels, -1)
-    total = np.zeros((channels, size), np.float64)
+    index = ((top.astype(np.intp) + 1) * stride + left.astype(np.intp) + 1).ravel()
+    scaled = [1.0 if weight is None else weight, *(values if weight is None else values * weight)]
+    sums = np.zeros((channels + 1, size))
     for offset, share in (
         (0, (1 - right_share) * (1 - bottom_share)),
         (1, right_share * (1 - bottom_share)),
         (stride, (1 - right_share) * bottom_share),
         (stride + 1, right_share * bottom_share),
     ):
-        for channel in range(channels):
-            total[channel] += np.bincount(index + offset, flat[channel] * share, minlength=size)[:size]
-    return total.reshape(channels, height + 2, stride)[:, 1:-1, 1:-1].astype(np.float32)
+        corner = index + offset
+        for channel, field in enumerate(scaled):
+            sums[channel] += np.bincount(corner, (share * field).ravel(), minlength=size)[:size]
+    inner = sums.reshape(channels + 1, height + 2, stride)[:, 1:-1, 1:-1]
+    return inner[1:], inner[0]
