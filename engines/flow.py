@@ -1,0 +1,77 @@
+"""The flow-only interpolator on the processor."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from drba.flow import FlowInterpolator
+from drba.pixels import Plane
+from drba.remap import FloatMap
+
+from .base import SourceFrame, StreamSpec, Triplet
+
+CACHED_FLOWS = 8  # both flows of the triplets being rendered; kept for a second request of the same triplet
+
+
+class FlowRenderer:
+    """Renders planes with `drba.flow`. Workers are the parallelism: each call runs on one core."""
+
+    model = "flow"
+    engine = "cpu"
+
+    def __init__(self, spec: StreamSpec, *, use_drm: bool = True) -> None:
+        cv2.setNumThreads(1)
+        self._interpolator = FlowInterpolator(spec.layout, scale=spec.scale, linear=spec.linear, use_drm=use_drm)
+        self._flows: OrderedDict[tuple[int, int], FloatMap] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
+        middle = triplet.middle
+        for time, out in zip(times, outputs, strict=True):
+            before = time < 1
+            near = triplet.previous if before else triplet.following
+            if time == 1 or near is None:
+                if time != 1:
+                    raise ValueError(f"time {time} lies on the side whose frame is missing")
+                _copy(middle.planes, out)
+                continue
+            if time in (0, 2):
+                _copy(near.planes, out)
+                continue
+            beyond = triplet.following if before else triplet.previous
+            intervals = (triplet.interval_before, triplet.interval_after)
+            flow = self._flow(middle, near)
+            timestep = self._interpolator.timestep_map(
+                flow,
+                self._flow(middle, beyond) if beyond is not None else None,
+                abs(time - 1),
+                *(intervals if before else intervals[::-1]),
+            )
+            self._interpolator.render(middle.planes, near.planes, flow, timestep, out)
+
+    def close(self) -> None:
+        with self._lock:
+            self._flows.clear()
+
+    def _flow(self, a: SourceFrame, b: SourceFrame) -> FloatMap:
+        key = (a.number, b.number)
+        with self._lock:
+            known = self._flows.get(key)
+        if known is not None:
+            return known
+        flow = self._interpolator.flow(a.number, a.planes, b.number, b.planes)
+        with self._lock:
+            self._flows[key] = flow
+            while len(self._flows) > CACHED_FLOWS:
+                self._flows.popitem(last=False)
+        return flow
+
+
+def _copy(source: Sequence[Plane], out: Sequence[Plane]) -> None:
+    for plane_source, plane_out in zip(source, out, strict=True):
+        np.copyto(plane_out, plane_source)

@@ -1,0 +1,254 @@
+"""The film as numbered frames with exact times: opening, probing, seeking and decoding with PyAV."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import av.error
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+
+from drba.errors import InputError, MediaError
+from drba.pixels import PIXEL_FORMATS, FrameLayout, PixelFormat, Plane
+
+from .virtual_file import Colour, Mastering
+
+log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 15.0
+READ_TIMEOUT_S = 15.0
+#: FFmpeg formats whose planes are byte for byte those of a carried format.
+_SAME_LAYOUT = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
+#: A file that says nothing gets what every player assumes for its length: a day, and ends when the data ends.
+UNKNOWN_DURATION_S = Fraction(24 * 3600)
+STILL_CODECS = {"png", "mjpeg", "webp", "bmp", "tiff", "gif", "jpegxl"}
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What is known of a video stream before decoding it. Times in seconds as in the file."""
+
+    layout: FrameLayout
+    colour: Colour
+    sample_aspect: Fraction
+    average_rate: Fraction | None
+    start_s: Fraction
+    end_s: Fraction
+    duration_known: bool
+    codec: str
+    rotation: int
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """A frame of the film; `time_s` is its presentation timestamp in the file. `frame` owns the memory of its planes."""
+
+    time_s: Fraction
+    frame: VideoFrame
+    layout: FrameLayout
+
+    def planes(self) -> list[Plane]:
+        """Rows may be padded to the right; read-only by convention."""
+        dtype = self.layout.format.dtype
+        sample_bytes = self.layout.format.sample_bytes
+        return [
+            np.frombuffer(plane, dtype).reshape(-1, plane.line_size // sample_bytes)[:rows, :samples]
+            for plane, (rows, samples) in zip(self.frame.planes, self.layout.plane_shapes, strict=True)
+        ]
+
+
+def carried_format(name: str) -> PixelFormat:
+    """The carried format that holds FFmpeg's format `name` without loss, or nearest to it."""
+    name = _SAME_LAYOUT.get(name, name)
+    for fmt in PIXEL_FORMATS:
+        if fmt.name == name:
+            return fmt
+    native = av.VideoFormat(name)
+    depth = max((component.bits for component in native.components), default=8)
+    if native.is_rgb or native.has_palette:
+        wanted = [f for f in PIXEL_FORMATS if f.is_rgb]
+    elif len(native.components) < 3:
+        wanted = [f for f in PIXEL_FORMATS if f.planes == 1]
+    else:
+        subsampled = {(8, 8): (1, 1), (8, 16): (1, 0)}
+        shifts = subsampled.get((native.chroma_width(16), native.chroma_height(16)), (0, 0))
+        wanted = [f for f in PIXEL_FORMATS if f.planes == 3 and not f.is_rgb]
+        wanted = [f for f in wanted if (f.chroma_shift_x, f.chroma_shift_y) == shifts] or wanted
+    return min((f for f in wanted if f.depth >= min(depth, 16)), key=lambda f: f.depth)
+
+
+class VideoSource:
+    """One video stream of one file or URL. Used by one thread at a time."""
+
+    def __init__(self, url: str, *, stream: int | None = None, options: dict[str, str] | None = None) -> None:
+        """Open `url`; `stream` is the container's index of the video stream, None for the best one.
+
+        MediaError: it cannot be opened, holds no video, or only a still picture.
+        """
+        self.url = url
+        try:
+            self._container = av.open(url, options=options or {}, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise MediaError(f"{url}: cannot be opened ({_reason(error)})") from error
+        try:
+            self._stream = self._choose_stream(stream)
+            self._stream.thread_type = "AUTO"
+            self._first = self._decode_first()
+            self.info = self._probe(self._first)
+        except BaseException:
+            self._container.close()
+            raise
+        self.skipped_packets = 0
+
+    def close(self) -> None:
+        self._container.close()
+
+    def frames_from(self, time_s: Fraction) -> Iterator[DecodedFrame]:
+        """Frames in order of time, from a key frame at or before `time_s` on: the caller drops those it does not need."""
+        try:
+            offset = int(time_s / self._stream.time_base) if self._stream.time_base else 0
+            self._container.seek(offset, stream=self._stream, backward=True)
+        except av.error.FFmpegError as error:
+            log.info("%s: cannot seek to %.3f s (%s), decoding from the start", self.url, time_s, _reason(error))
+            self._rewind()
+        last: Fraction | None = None
+        for frame in self._decode():
+            time = self._time_of(frame, last)
+            if last is not None and time <= last:
+                continue  # a repeated or reordered timestamp cannot be shown in order
+            last = time
+            yield DecodedFrame(time, self._carried(frame), self.info.layout)
+
+    def _rewind(self) -> None:
+        """Open anew, for inputs that cannot seek."""
+        index = self._stream.index
+        self._container.close()
+        self._container = av.open(self.url, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+        self._stream = self._container.streams[index]  # type: ignore[assignment]
+        self._stream.thread_type = "AUTO"
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        """Decode to the end of the data; broken packets are skipped, as players do."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError as error:
+                log.warning("%s: reading stopped (%s)", self.url, _reason(error))
+                return
+            try:
+                yield from packet.decode()  # type: ignore[misc]
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                self.skipped_packets += 1
+
+    def _time_of(self, frame: VideoFrame, last: Fraction | None) -> Fraction:
+        if frame.pts is not None and frame.time_base is not None:
+            return frame.pts * frame.time_base
+        if last is not None:
+            return last + 1 / (self.info.average_rate or Fraction(25))
+        return self.info.start_s
+
+    def _carried(self, frame: VideoFrame) -> VideoFrame:
+        layout = self.info.layout
+        same_format = _SAME_LAYOUT.get(frame.format.name, frame.format.name) == layout.format.name
+        if same_format and (frame.width, frame.height) == (layout.width, layout.height):
+            return frame
+        return frame.reformat(layout.width, layout.height, layout.format.name)
+
+    def _choose_stream(self, index: int | None) -> av.VideoStream:
+        videos = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if index is not None:
+            videos = [s for s in videos if s.index == index]
+        if not videos:
+            raise MediaError(f"{self.url}: no video in it; DRBA needs a film with moving pictures")
+        best = self._container.streams.best("video")
+        return best if best in videos else videos[0]  # type: ignore[return-value]
+
+    def _decode_first(self) -> VideoFrame:
+        for frame in self._decode():
+            return frame
+        raise MediaError(f"{self.url}: no frame of its video can be decoded")
+
+    def _probe(self, frame: VideoFrame) -> StreamInfo:
+        stream = self._stream
+        context = stream.codec_context
+        if context.name in STILL_CODECS and (stream.frames == 1 or stream.duration in (None, 1)):
+            raise MediaError(f"{self.url}: a still picture; there is nothing between its frames")
+        layout = FrameLayout(frame.width, frame.height, carried_format(frame.format.name))
+        time_base = stream.time_base or Fraction(1, 1000)
+        start_s = stream.start_time * time_base if stream.start_time is not None else Fraction(0)
+        end_s: Fraction | None = None
+        if stream.duration:
+            end_s = start_s + stream.duration * time_base
+        elif self._container.duration:
+            container_start = Fraction(self._container.start_time or 0, av.time_base)
+            end_s = container_start + Fraction(self._container.duration, av.time_base)
+        return StreamInfo(
+            layout=layout,
+            colour=_colour(frame),
+            sample_aspect=Fraction(stream.sample_aspect_ratio or frame.sample_aspect_ratio or 1) or Fraction(1),
+            average_rate=stream.average_rate or stream.guessed_rate,
+            start_s=start_s,
+            end_s=end_s if end_s is not None else start_s + UNKNOWN_DURATION_S,
+            duration_known=end_s is not None,
+            codec=context.name,
+            rotation=frame.rotation,
+        )
+
+
+def _colour(frame: VideoFrame) -> Colour:
+    max_cll = max_fall = 0
+    mastering = None
+    for data in frame.side_data:
+        if data.type == SideDataType.CONTENT_LIGHT_LEVEL:
+            max_cll, max_fall = np.frombuffer(data, np.uint32, 2).tolist()
+        elif data.type == SideDataType.MASTERING_DISPLAY_METADATA:
+            mastering = _mastering(bytes(data))
+    full_range = {1: False, 2: True}.get(int(frame.color_range))
+    if frame.format.name.startswith("yuvj"):
+        full_range = True
+    return Colour(
+        matrix=int(frame.colorspace) if not frame.format.is_rgb else 0,
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+        full_range=full_range,
+        max_cll=max_cll,
+        max_fall=max_fall,
+        mastering=mastering,
+    )
+
+
+def _mastering(data: bytes) -> Mastering | None:
+    """AVMasteringDisplayMetadata: 3 x 2 + 2 + 2 rationals, then two flags."""
+    values = np.frombuffer(data, np.int32, 22)
+    numbers = [float(n) / d if d else 0.0 for n, d in values[:20].reshape(10, 2)]
+    if not (values[20] and values[21]):
+        return None
+    points = tuple((numbers[2 * i], numbers[2 * i + 1]) for i in range(4))
+    return Mastering(points[:3], points[3], numbers[9], numbers[8])
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text.strip() or type(error).__name__
+
+
+def check_input(path: str) -> None:
+    """InputError with one clear line where a local path cannot be a film; URLs pass."""
+    import os
+
+    if "://" in path:
+        return
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise InputError(f"{path}: a folder; give a video file or URL")
