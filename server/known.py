@@ -39,6 +39,13 @@ class KnownFrames(Generic[T]):
         self._frames.move_to_end(number)
         return self._frames[number]
 
+    def holds(self, number: int, slot: int | None = None) -> bool:
+        """Whether the frame is known, in that very slot if one is given, and count that as a use."""
+        if number not in self._frames or self._slot_of.get(number) != slot:
+            return False
+        self._frames.move_to_end(number)
+        return True
+
     def forget(self, number: int) -> None:
         self._frames.pop(number, None)
         slot = self._slot_of.pop(number, None)

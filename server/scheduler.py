@@ -34,15 +34,16 @@ class _Lane(Generic[J]):
     retired: bool = False
     used_ms: float = 0.0  # virtual time: what the lane has been charged, comparable between lanes
     estimate_ms: float = FIRST_ESTIMATE_MS
+    charges_ms: deque[float] = field(default_factory=deque)  # what the running jobs were charged when taken
     turn: int = 0  # when it was last served; breaks ties, so equal lanes take turns
 
 
 class Scheduler(Generic[K, J]):
     """Lanes share the workers by time, not by requests: a 2160p session does not slow a 720p one down to its own pace.
 
-    The lane that has used least is served first (start-time fair queueing). A job is charged its lane's average cost when
-    taken, and corrected when finished, so that several workers do not all serve one lane. A lane that was idle starts at
-    the level of the busy ones: it earns no credit by waiting.
+    The lane that has used least is served first (start-time fair queueing). A job is charged its lane's average cost
+    when taken, and corrected when finished, so that several workers do not all serve one lane. A lane that was idle
+    starts at the level of the busy ones: it earns no credit by waiting.
     """
 
     def __init__(self, max_queued: int) -> None:
@@ -80,7 +81,7 @@ class Scheduler(Generic[K, J]):
         return dropped
 
     def retire(self, key: K) -> tuple[list[J], bool]:
-        """Take all queued jobs out and accept none any more; also whether the lane is gone (nothing of it is running)."""
+        """Take all queued jobs out and accept no more; also whether the lane is gone (nothing of it is running)."""
         lane = self._lanes[key]
         lane.retired = True
         dropped = [job for _, job in lane.queue]
@@ -100,13 +101,14 @@ class Scheduler(Generic[K, J]):
         lane.turn = self._turns
         lane.running += 1
         lane.used_ms += lane.estimate_ms
+        lane.charges_ms.append(lane.estimate_ms)
         return key, lane.queue.popleft()[1]
 
     def finished(self, key: K, cost_ms: float) -> bool:
         """Account for a job; True if its lane was retired and is gone with it."""
         lane = self._lanes[key]
         lane.running -= 1
-        lane.used_ms += cost_ms - lane.estimate_ms
+        lane.used_ms += cost_ms - lane.charges_ms.popleft()
         lane.estimate_ms += (cost_ms - lane.estimate_ms) * ESTIMATE_WEIGHT
         if lane.retired and not lane.running:
             del self._lanes[key]

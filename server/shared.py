@@ -1,18 +1,18 @@
 """Frames in memory that player and server share: no name in any file system, so nothing is left behind after kill -9.
 
 The client creates an anonymous memory file (memfd) and tells the server its process id and descriptor; the server opens
-/proc/<pid>/fd/<fd>, which the kernel allows the same user only. The file is sealed against shrinking: a mapping of a file
-that another process may truncate would end the server with SIGBUS.
+/proc/<pid>/fd/<fd>, which the kernel allows the same user only. The file is sealed against shrinking: a mapping of a
+file that another process may truncate would end the server with SIGBUS.
 Where there is no memfd (not Linux) the pool is ordinary memory and frames travel inside the messages.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import stat
 import threading
-from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class FramePool:
     """
 
     def __init__(self, frame_bytes: int, slots: int, *, shared: bool = True) -> None:
-        """`frame_bytes` at least 1 a slot, `slots` 1..1024; memory is taken from the system when a slot is first written."""
+        """`frame_bytes` at least 1, `slots` 1..1024; memory is taken from the system when a slot is first written."""
         slot_bytes = -(-frame_bytes // _ALIGNMENT) * _ALIGNMENT
         if not 1 <= slots <= MAX_SLOTS or not 1 <= slot_bytes <= MAX_SLOT_BYTES:
             limits = f"1..{MAX_SLOTS} slots of 1..{MAX_SLOT_BYTES} bytes"
@@ -50,7 +50,7 @@ class FramePool:
         self.slot_bytes = slot_bytes
         self._fd = _create_memory_file(slots * slot_bytes) if shared and _SEALS else None
         self._map = mmap.mmap(-1 if self._fd is None else self._fd, slots * slot_bytes)
-        self._free = deque(range(slots))
+        self._free = list(range(slots))
         self._counts = [0] * slots
         self._changed = threading.Condition()
         self._closed = False
@@ -67,13 +67,13 @@ class FramePool:
     def acquire(self, timeout_s: float = 0.0) -> int | None:
         """A free slot with a count of 1, or None if none became free in time or the pool was closed.
 
-        The slot that has been free longest is given out, so that frames the server still knows stay valid longest.
+        The slot that was freed last is given out: its pages exist and may still be in the processor's cache.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._free or self._closed, timeout_s)
             if self._closed or not self._free:
                 return None
-            slot = self._free.popleft()
+            slot = self._free.pop()
             self._counts[slot] = 1
             return slot
 
@@ -114,10 +114,8 @@ class FramePool:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-        try:
+        with contextlib.suppress(BufferError):  # a view is still in use: the mapping goes with the last one
             self._map.close()
-        except BufferError:
-            pass  # a view is still in use; the mapping goes with the last one
 
 
 def _create_memory_file(size_bytes: int) -> int | None:
