@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TypeVar
 
 import zmq
@@ -16,6 +17,7 @@ from .runtime import default_endpoint, socket_path
 
 TIMEOUT_S = 2.0  # a server that is there answers within milliseconds
 STOP_TIMEOUT_S = 10.0  # it first finishes what it is rendering
+POLL_S = 0.01
 M = TypeVar("M", bound=Message)
 
 
@@ -25,8 +27,14 @@ def server_status(endpoint: str | None = None, timeout_s: float = TIMEOUT_S) -> 
 
 
 def stop_server(endpoint: str | None = None, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-    """End the server; False if none is running. ServerError if it does not answer."""
-    return _ask(Stop(), Goodbye, endpoint, timeout_s) is not None
+    """End the server and wait until it has left; False if none is running. ServerError if it does not answer."""
+    deadline = Deadline(timeout_s)
+    if _ask(Stop(), Goodbye, endpoint, timeout_s) is None:
+        return False
+    path = socket_path(endpoint or default_endpoint())
+    while path is not None and path.exists() and not deadline.passed:  # it says Goodbye before it has left
+        time.sleep(POLL_S)
+    return True
 
 
 def describe_status(report: StatusReport | None) -> str:

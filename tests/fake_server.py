@@ -1,15 +1,14 @@
 """A drba-server with a renderer whose results are easily computed, for tests: `python tests/fake_server.py [OPTIONS]`.
 
-It takes all of drba-server's options. A model's name says how the renderer behaves: `mix` mixes the neighbours, `slow:MS`
-does so after some milliseconds, `noop` does nothing, `boom` fails at every request, `missing` cannot be opened, and
-`gate:FIFO` waits at every request until a byte can be read from that pipe.
+It takes all of drba-server's options. A model's name says how the renderer behaves: `mix` mixes the neighbours, `noop`
+does nothing, `boom` fails at every request, `missing` cannot be opened, and `gate:FIFO` waits at every request until a
+byte can be read from that pipe. With a FIFO, the test decides when a request ends.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,8 +39,6 @@ class FakeRenderer:
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
         if self.model == "boom":
             raise RuntimeError("the device is on fire")
-        if self.model == "slow":
-            time.sleep(float(self._argument) / 1000)
         if self.model == "gate":
             with open(self._argument, "rb", buffering=0) as gate:
                 gate.read(1)
