@@ -1,0 +1,272 @@
+"""The player's end: finds or starts the server, and gets over its death. For asyncio; one event loop a client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Sequence
+
+import zmq.asyncio
+
+from drba.errors import ServerError
+from engines.base import StreamSpec as StreamSpec
+
+from . import messages as m
+from .client_session import Frame as Frame
+from .client_session import RenderResult as RenderResult
+from .client_session import RequestDropped as RequestDropped
+from .client_session import Session as Session
+from .connection import Connection
+from .control import listening
+from .control import server_status as server_status
+from .control import stop_server as stop_server
+from .deadline import Deadline
+from .launch import Launched, reap, server_command
+from .protocol import Buffer
+from .runtime import default_endpoint, socket_path
+from .shared import FramePool as FramePool
+
+log = logging.getLogger("drba.client")
+
+CONNECT_TIMEOUT_S = 10.0  # to find or start a server; starting takes 0.3 s on an idle machine
+EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
+OPEN_TIMEOUT_S = 120.0  # to load a model; more for an engine that is built first
+RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # between attempts to get a server back; doubled each time
+
+
+class Client:
+    """A connection to the server that is kept up: when the server dies, requests fail at once, a new server is started
+    and the sessions are opened again, while the caller goes on with source frames."""
+
+    def __init__(self, endpoint: str | None, start: bool, command: Sequence[str] | None) -> None:
+        """Use `connect` instead."""
+        self.restarts = 0
+        self._endpoint = endpoint or default_endpoint()
+        self._start = start
+        self._command = list(command) if command else server_command(endpoint)
+        self._context = zmq.asyncio.Context(io_threads=1)
+        self._identity = b"c" + secrets.token_bytes(15)  # a routing id must not begin with NUL
+        self._connection: Connection | None = None
+        self._welcome: m.Welcome | None = None
+        self._sessions: dict[int, Session] = {}
+        self._session_ids = 0
+        self._connected = asyncio.Event()
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._why_not = "not connected"
+        self._closed = False
+
+    @classmethod
+    async def connect(
+        cls,
+        *,
+        endpoint: str | None = None,
+        start: bool = True,
+        command: Sequence[str] | None = None,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> Client:
+        """Connect to the running server, or `start` one with `command`; ServerError if neither works in time."""
+        client = cls(endpoint, start, command)
+        try:
+            await client._establish(Deadline(timeout_s))
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is there and answers."""
+        return self._connected.is_set() and self._connection is not None and not self._connection.stalled
+
+    @property
+    def server_pid(self) -> int | None:
+        return self._welcome.pid if self._welcome else None
+
+    @property
+    def server_version(self) -> str:
+        return self._welcome.version if self._welcome else ""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the server offers."""
+        return self._welcome.models if self._welcome else ()
+
+    async def wait_connected(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        """Until the server is there, waking it if it has gone to sleep; ServerError if it is not in time."""
+        self._wake()
+        try:
+            await asyncio.wait_for(self._connected.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            raise ServerError(f"no server within {timeout_s:g} s: {self._why_not}") from None
+
+    async def open_session(self, spec: StreamSpec, pool: FramePool, *, timeout_s: float = OPEN_TIMEOUT_S) -> Session:
+        """Open a stream whose frames are in `pool`, which the caller closes after the session.
+
+        ServerError, ModelError or InputError if it cannot be opened; ProtocolError if the spec is beyond the limits.
+        """
+        if pool.slot_bytes < spec.layout.frame_bytes:
+            raise ServerError(f"pool has slots of {pool.slot_bytes} bytes, expected {spec.layout.frame_bytes} or more")
+        deadline = Deadline(timeout_s)
+        await self.wait_connected(deadline.remaining_s)
+        self._session_ids += 1
+        session = Session(self._session_ids, spec, pool, self._send, self._reopen)
+        self._sessions[session.id] = session
+        session.on_close = lambda: self._sessions.pop(session.id, None)
+        try:
+            await asyncio.wait_for(asyncio.shield(session.open()), deadline.remaining_s)
+        except BaseException as error:
+            await session.close()
+            if isinstance(error, asyncio.TimeoutError):
+                raise ServerError(f"the session was not opened within {timeout_s:g} s") from None
+            raise
+        return session
+
+    async def close(self) -> None:
+        """Close all sessions and the connection; the server stays for others. May be called twice."""
+        if self._closed:
+            return
+        await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
+        self._closed = True
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.gather(self._reconnecting, return_exceptions=True)
+        await self._disconnect()
+        reap()
+        await asyncio.to_thread(self._context.term)  # waits, at most LINGER_MS, for the last messages to leave
+
+    # --- the connection -----------------------------------------------------------------------------------------------
+
+    async def _establish(self, deadline: Deadline) -> None:
+        """Connect, starting a server where there is none. Leaves no connection behind when it fails."""
+        while True:
+            connection = Connection(
+                self._context, self._endpoint, self._identity, self._on_message, self._on_stalled, self._on_lost
+            )
+            try:
+                welcome = await self._find_or_start(connection, deadline)
+            except BaseException:
+                await connection.close()
+                raise
+            if not connection.ended:
+                break
+            await connection.close()  # the server said Welcome and Goodbye in one breath: its idle time was up
+        if self._welcome is not None and welcome.pid != self._welcome.pid:
+            self.restarts += 1
+        self._connection, self._welcome = connection, welcome
+        self._connected.set()
+
+    async def _find_or_start(self, connection: Connection, deadline: Deadline) -> m.Welcome:
+        path = socket_path(self._endpoint)
+        if path is None or listening(str(path)):  # else there is nobody to wait for
+            welcome = await connection.greet(deadline.at_most(EXISTING_TIMEOUT_S))
+            if welcome is not None:
+                return welcome
+        if not self._start:
+            raise ServerError(f"no server answers at {self._endpoint}; start drba-server")
+        while not deadline.passed:
+            launched = Launched(self._command)
+            # Exit status 0 means that it found another server, which is starting (then it answers soon) or ending (then
+            # the next one started gets its place).
+            while not deadline.passed and launched.exit_status is None:
+                if welcome := await connection.greet(deadline.at_most(0.05)):
+                    return welcome
+            if launched.exit_status:
+                line = launched.last_words()
+                raise ServerError(f"the server ended with status {launched.exit_status} while starting: {line}")
+            busy = path is None or listening(str(path))
+            if welcome := await connection.greet(deadline.at_most(RELAUNCH_INTERVAL_S if busy else 0.1)):
+                return welcome
+        raise ServerError(f"no server answers at {self._endpoint}, and none could be started in time; see its log")
+
+    async def _disconnect(self) -> None:
+        self._connected.clear()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    def _send(self, message: m.Message, payloads: Sequence[Buffer]) -> None:
+        if self._connection is not None:
+            self._connection.send(message, payloads)
+
+    def _on_message(self, message: m.Message, payloads: Sequence[memoryview]) -> None:
+        if isinstance(message, m.Goodbye):
+            self._server_left(f"the server has ended ({message.reason})")
+            return
+        session_id = getattr(message, "session", None)
+        if session_id is None:
+            log.warning("the server reports: %s", message)
+        elif session_id in self._sessions:
+            self._sessions[session_id].take(message, payloads)
+
+    def _on_stalled(self, reason: str) -> None:
+        log.warning("%s", reason)
+        for session in self._sessions.values():
+            session.stall(reason)
+
+    def _on_lost(self, reason: str) -> None:
+        """The server crashed or hangs. Its successor is started at once."""
+        log.warning("%s", reason)
+        if self._connection is not None and self._connection.stalled and self._start:
+            self._kill_server()
+        self._server_left(reason)
+        self._wake()
+
+    def _server_left(self, reason: str) -> None:
+        """Without `_wake`, the next server is started when there is work for it."""
+        self._connected.clear()
+        self._why_not = reason
+        for session in list(self._sessions.values()):
+            session.lose(reason)
+
+    def _kill_server(self) -> None:
+        """End a server that hangs: it holds the lock that its successor needs.
+
+        It still is the process that said Welcome, because the unix socket to it is open.
+        """
+        if socket_path(self._endpoint) is not None and self._welcome is not None:
+            with contextlib.suppress(OSError):
+                os.kill(self._welcome.pid, signal.SIGKILL)
+
+    # --- getting over it ----------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Get a server in the background, if there is none."""
+        if not self._closed and not self._connected.is_set() and self._reconnecting is None:
+            self._reconnecting = asyncio.ensure_future(self._reconnect())
+
+    def _reopen(self) -> None:
+        """A session found that it is not open."""
+        if not self._connected.is_set():
+            self._wake()
+            return
+        for session in self._sessions.values():
+            session.reopen()
+
+    async def _reconnect(self) -> None:
+        retry_s = FIRST_RETRY_S
+        try:
+            while not self._connected.is_set():
+                await self._disconnect()
+                try:
+                    await self._establish(Deadline(CONNECT_TIMEOUT_S))
+                except ServerError as error:
+                    self._why_not = str(error)
+                    log.warning("%s; trying again in %.1f s", error, retry_s)
+                    await asyncio.sleep(retry_s)
+                    retry_s = min(retry_s * 2, LAST_RETRY_S)
+        finally:
+            self._reconnecting = None
+        log.info("connected to the server again, process %s", self.server_pid)
+        for session in self._sessions.values():
+            session.reopen()

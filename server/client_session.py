@@ -1,0 +1,332 @@
+"""A stream at the client: requests in flight, the frames the server has, and what answers mean. No sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from drba.errors import DrbaError, InputError, ModelError, ServerError
+from engines.base import StreamSpec
+
+from . import messages as m
+from .deadline import Deadline
+from .known import KnownFrames
+from .protocol import Buffer
+from .shared import FramePool
+
+MAX_RESENDS = 3  # of one request that the server lacks frames of; more means that the two ends do not agree
+CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still write into slots
+
+Send = Callable[[m.Message, Sequence[Buffer]], None]
+
+
+class RequestDropped(ServerError):
+    """The request was not rendered because its generation was cancelled or its session closed."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A source frame: its number, unique within the session's life, and the pool's slot that holds it."""
+
+    number: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """The frames are in the slots given as `outputs`. `render_ms` was spent by a worker, `round_trip_ms` seen here."""
+
+    generation: int
+    outputs: tuple[int, ...]
+    render_ms: float
+    round_trip_ms: float
+
+
+@dataclass
+class _Pending:
+    """A request that has not been answered. Its slots are retained until it is: the server may write to them."""
+
+    message: m.Render  # without attachments; they are decided when it is sent
+    slot_of: dict[int, int]  # by frame number
+    outputs: tuple[int, ...]
+    answer: asyncio.Future[RenderResult]
+    asked_s: float
+    resends: int = 0
+    parked: bool = False  # waits for the session to be opened again
+
+
+class Session:
+    """One stream; from `Client.open_session`. Belongs to the client's event loop.
+
+    `model`, `engine` and `transport` (`shared` or `inline`) are what the server chose. While the server is away or
+    being restarted every request fails at once; the session is opened again by itself.
+    """
+
+    def __init__(self, session_id: int, spec: StreamSpec, pool: FramePool, send: Send, ask_reopen: Callable[[], None]):
+        self.id = session_id
+        self.spec = spec
+        self.pool = pool
+        self.model, self.engine, self.transport = spec.model, spec.engine, ""
+        self.generation = 0
+        self.ready = False
+        self.on_close: Callable[[], object] = lambda: None
+        self._send = send
+        self._ask_reopen = ask_reopen
+        self._why_not = "the session is being opened"
+        self._opening: asyncio.Future[None] | None = None
+        self._known: KnownFrames[None] = KnownFrames(1)
+        self._pending: dict[int, _Pending] = {}
+        self._requests = 0
+        self._settled = asyncio.Event()
+        self._closed = self._refused = False
+
+    # --- for the player -----------------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._pending)
+
+    def render(
+        self,
+        middle: Frame,
+        times: Sequence[float],
+        outputs: Sequence[int],
+        *,
+        previous: Frame | None = None,
+        following: Frame | None = None,
+        interval_before: float = 1.0,
+        interval_after: float = 1.0,
+        generation: int | None = None,
+    ) -> asyncio.Future[RenderResult]:
+        """Ask for the triplet's frames at `times` (0 previous, 1 middle, 2 following), one output slot a time.
+
+        The caller holds all slots when calling; this session retains them until the server has answered, so they may be
+        released while the answer is awaited or after it was given up. `generation` is the current one by default.
+        The answer is a RenderResult, or RequestDropped, or ServerError; a wrong request raises ProtocolError here.
+        """
+        frames = [frame for frame in (previous, middle, following) if frame is not None]
+        if len(outputs) != len(times):
+            raise ValueError(f"render has {len(outputs)} output slots for {len(times)} times")
+        if len({*outputs, *(frame.slot for frame in frames)}) != len(outputs) + len(frames):
+            raise ValueError("render has one slot twice, expected different ones for all frames and outputs")
+        answer: asyncio.Future[RenderResult] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_mark_retrieved)
+        if not self.ready or self._closed:
+            answer.set_exception(ServerError(f"no frame can be rendered now: {self._why_not}"))
+            self._ask_reopen()
+            return answer
+        self._requests += 1
+        message = m.Render(
+            session=self.id,
+            generation=self.generation if generation is None else generation,
+            request=self._requests,
+            previous=previous.number if previous else None,
+            middle=middle.number,
+            following=following.number if following else None,
+            interval_before=float(interval_before),
+            interval_after=float(interval_after),
+            times=tuple(map(float, times)),
+            attached=(),
+            output_slots=(),
+        )
+        message.check()
+        slot_of = {frame.number: frame.slot for frame in frames}
+        pending = _Pending(message, slot_of, tuple(outputs), answer, time.perf_counter())
+        for slot in (*slot_of.values(), *outputs):
+            self.pool.retain(slot)
+        self._pending[message.request] = pending
+        self._transmit(pending)
+        return answer
+
+    def cancel(self, generation: int) -> None:
+        """Drop the requests of generations below `generation`, which is that of requests from here on."""
+        self.generation = max(self.generation, generation)
+        if self.ready:
+            self._send(m.Cancel(self.id, self.generation), ())
+
+    async def close(self) -> None:
+        """End the session; requests that are not being rendered are dropped. Afterwards nothing writes to the pool."""
+        if self._closed:
+            return
+        self._closed = True
+        self._why_not = "the session is closed"
+        self._send(m.Close(self.id), ())
+        deadline = Deadline(CLOSE_TIMEOUT_S)
+        try:
+            while self._pending:
+                self._settled.clear()
+                await asyncio.wait_for(self._settled.wait(), deadline.remaining_s)
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            self.lose("the session is closed")
+            self.on_close()
+
+    # --- for the client -----------------------------------------------------------------------------------------------
+
+    def open(self) -> asyncio.Future[None]:
+        """Ask the server to open this session; done when it is, or failed with what the server says."""
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.get_running_loop().create_future()
+            self._opening.add_done_callback(_mark_retrieved)
+            self._send(self._open_message(), ())
+        return self._opening
+
+    def reopen(self) -> None:
+        """Open the session again on a server that does not know it; nothing if that is under way, or was refused.
+
+        What a server refused once (a missing model) it would refuse at every frame: that is not asked again.
+        """
+        if not self.ready and not self._closed and not self._refused:
+            self.open()
+
+    def _open_message(self) -> m.Open:
+        spec = self.spec
+        return m.Open(
+            session=self.id,
+            width=spec.layout.width,
+            height=spec.layout.height,
+            pixel_format=spec.layout.format.name,
+            matrix=spec.matrix,
+            full_range=spec.full_range,
+            model=spec.model,
+            engine=spec.engine,
+            scale=float(spec.scale),
+            linear=spec.linear,
+            shared=self.pool.shared,
+        )
+
+    def take(self, message: m.Message, payloads: Sequence[memoryview]) -> None:
+        """An answer of the server's to this session."""
+        match message:
+            case m.Opened():
+                self._opened(message)
+            case m.Rendered():
+                self._rendered(message, payloads)
+            case m.Dropped(request=request):
+                if pending := self._settle(request):
+                    _fail(pending.answer, RequestDropped("the request was cancelled before it was rendered"))
+            case m.Need():
+                self._need(message)
+            case m.Failure(request=None):
+                self._open_failed(_error(message))
+            case m.Failure(request=int(request)):
+                if pending := self._settle(request):
+                    _fail(pending.answer, _error(message))
+
+    def stall(self, reason: str) -> None:
+        """The server does not answer: nobody should wait for it, but it may still write to the slots."""
+        for pending in self._pending.values():
+            _fail(pending.answer, ServerError(reason))
+
+    def lose(self, reason: str) -> None:
+        """The server is gone, or this session's place in it, with all it knew."""
+        self.ready = self._refused = False
+        if not self._closed:
+            self._why_not = reason
+        for request in list(self._pending):
+            if pending := self._settle(request):
+                _fail(pending.answer, ServerError(reason))
+        if self._opening is not None:
+            _fail(self._opening, ServerError(reason))
+
+    def _opened(self, message: m.Opened) -> None:
+        self.model, self.engine, self.transport = message.model, message.engine, message.transport
+        self._known = KnownFrames(self.pool.slots if message.transport == "shared" else m.INLINE_FRAMES)
+        self.ready = True
+        if self.generation:
+            self._send(m.Cancel(self.id, self.generation), ())
+        for pending in list(self._pending.values()):
+            if pending.parked:
+                pending.parked = False
+                self._transmit(pending)
+        if self._opening is not None and not self._opening.done():
+            self._opening.set_result(None)
+
+    def _open_failed(self, error: DrbaError) -> None:
+        if self._opening is not None:
+            _fail(self._opening, error)
+        self.lose(str(error))
+        self._refused = True
+
+    def _transmit(self, pending: _Pending) -> None:
+        """Send a request with the frames that the server lacks."""
+        inline = self.transport == "inline"
+        attached: list[tuple[int, int]] = []
+        payloads: list[Buffer] = []
+        frame_bytes = self.spec.layout.frame_bytes
+        for number, slot in pending.slot_of.items():
+            if self._known.holds(number, None if inline else slot):
+                continue
+            self._known.put(number, None, slot=None if inline else slot)
+            attached.append((number, len(payloads) if inline else slot))
+            if inline:
+                payloads.append(self.pool.buffer(slot)[:frame_bytes])
+        if not inline:
+            self._known.forget_slots(pending.outputs)
+        output_slots = () if inline else pending.outputs
+        self._send(replace(pending.message, attached=tuple(attached), output_slots=output_slots), payloads)
+
+    def _need(self, message: m.Need) -> None:
+        pending = self._pending.get(message.request)
+        if pending is None:
+            return
+        pending.resends += 1
+        if pending.resends > MAX_RESENDS:
+            self._settle(message.request)
+            _fail(pending.answer, ServerError(f"the server asked for the same frames {MAX_RESENDS} times"))
+        elif message.unknown_session:
+            pending.parked = True
+            self.ready = False
+            self._why_not = "the session is being opened again"
+            self._ask_reopen()
+        else:
+            for number in message.frames:
+                self._known.forget(number)
+            self._transmit(pending)
+
+    def _rendered(self, message: m.Rendered, payloads: Sequence[memoryview]) -> None:
+        pending = self._pending.get(message.request)
+        if pending is None:
+            return
+        frame_bytes = self.spec.layout.frame_bytes
+        expected = [frame_bytes] * (len(pending.outputs) if self.transport == "inline" else 0)
+        found = [payload.nbytes for payload in payloads]
+        if found == expected:
+            for slot, payload in zip(pending.outputs, payloads, strict=False):  # none when memory is shared
+                self.pool.buffer(slot)[:frame_bytes] = payload
+        self._settle(message.request)
+        if found != expected:
+            _fail(pending.answer, ServerError(f"the server sent frames of {found} bytes, expected {expected}"))
+        elif not pending.answer.done():
+            round_trip_ms = (time.perf_counter() - pending.asked_s) * 1000
+            result = RenderResult(message.generation, pending.outputs, message.render_ms, round_trip_ms)
+            pending.answer.set_result(result)
+
+    def _settle(self, request: int) -> _Pending | None:
+        """The request has its answer, or never will: its slots are the caller's alone again."""
+        pending = self._pending.pop(request, None)
+        if pending is None:
+            return None
+        for slot in (*pending.slot_of.values(), *pending.outputs):
+            self.pool.release(slot)
+        self._settled.set()
+        return pending
+
+
+def _error(message: m.Failure) -> DrbaError:
+    kind = {m.FailureCode.MODEL: ModelError, m.FailureCode.INPUT: InputError}.get(message.code, ServerError)
+    return kind(message.message)
+
+
+def _fail(answer: asyncio.Future[RenderResult] | asyncio.Future[None], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _mark_retrieved(answer: asyncio.Future[RenderResult] | asyncio.Future[None]) -> None:
+    """An answer that nobody waits for any more is no error worth a traceback."""
+    if not answer.cancelled():
+        answer.exception()

@@ -1,0 +1,152 @@
+"""One connection of a client to one server process: greeting, heartbeat, and how its end is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+import zmq.asyncio
+from zmq.utils.monitor import recv_monitor_message
+
+from drba.errors import ProtocolError, ServerError
+
+from .deadline import Deadline
+from .messages import MAX_FRAME_BYTES, Goodbye, Hello, Message, Welcome
+from .protocol import Buffer, parse_reply, serialize
+
+log = logging.getLogger("drba.client")
+
+GREETING_INTERVAL_S = 0.1  # between Hellos until the first Welcome
+HEARTBEAT_INTERVAL_S = 0.25
+STALLED_BEATS = 4  # unanswered heartbeats (1 s) after which requests fail: the film goes on with source frames
+LOST_BEATS = 40  # (10 s) after which the server is given up: loading a model can keep Python's lock for seconds
+RECONNECT_MS = 20  # between attempts to connect while a server starts
+HIGH_WATER = 1024
+LINGER_MS = 100  # for a Close to leave
+
+
+class Connection:
+    """`on_message` gets every message but Welcome. `on_stalled` is called when the server stops answering, `on_lost`
+    once when the connection has ended without a Goodbye. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        context: zmq.asyncio.Context,
+        endpoint: str,
+        identity: bytes,
+        on_message: Callable[[Message, Sequence[memoryview]], None],
+        on_stalled: Callable[[str], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self.welcome: Welcome | None = None
+        self.unanswered_beats = 0
+        self._on_message, self._on_stalled, self._on_lost = on_message, on_stalled, on_lost
+        self._welcomed = asyncio.Event()
+        self._ended = False
+        self._socket = context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.ROUTING_ID, identity),
+            (zmq.SNDHWM, HIGH_WATER),
+            (zmq.RCVHWM, HIGH_WATER),
+            (zmq.LINGER, LINGER_MS),
+            (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
+            (zmq.RECONNECT_IVL, RECONNECT_MS),
+        ):
+            self._socket.setsockopt(option, value)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self._close_sockets()
+            raise ServerError(f"endpoint {endpoint} cannot be used: {error.strerror}") from error
+        self._tasks = [asyncio.ensure_future(task) for task in (self._read(), self._watch(), self._beat())]
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is sent any more; only `close` is left to do."""
+        return self._ended
+
+    @property
+    def stalled(self) -> bool:
+        return self.unanswered_beats >= STALLED_BEATS
+
+    async def greet(self, timeout_s: float) -> Welcome | None:
+        """Say Hello until the server answers; None if it does not in time."""
+        deadline = Deadline(timeout_s)
+        while self.welcome is None and not deadline.passed:
+            self.send(Hello())  # again and again: an earlier one may have gone to a server that was just ending
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._welcomed.wait(), deadline.at_most(GREETING_INTERVAL_S))
+        return self.welcome
+
+    def send(self, message: Message, payloads: Sequence[Buffer] = ()) -> None:
+        """Queue a message; the order of calls is kept. Payloads must not change until the message is answered."""
+        if self._ended:
+            return
+        # zmq.asyncio sends at once where it can: nothing has to wait for this future for the order to be kept
+        sent = asyncio.ensure_future(self._socket.send_multipart(serialize(message, payloads), copy=not payloads))
+        sent.add_done_callback(self._sent)
+
+    def _sent(self, sent: asyncio.Future[Any]) -> None:
+        if not sent.cancelled() and (error := sent.exception()) is not None:
+            self._end(f"sending failed: {error}")
+
+    def _end(self, reason: str) -> None:
+        if not self._ended:
+            self._ended = True
+            if self.welcome is not None:
+                self._on_lost(reason)
+
+    async def _read(self) -> None:
+        while True:
+            frames = await self._socket.recv_multipart(copy=False)
+            self.unanswered_beats = 0
+            try:
+                message, payloads = parse_reply([frame.buffer for frame in frames])
+                if isinstance(message, Welcome):
+                    self.welcome = message
+                    self._welcomed.set()
+                else:
+                    self._ended |= isinstance(message, Goodbye)  # that it goes away now is no surprise
+                    self._on_message(message, [memoryview(payload) for payload in payloads])
+            except ProtocolError as error:
+                log.warning("the server's message is dropped: %s", error)
+            except Exception:
+                log.exception("the server's message could not be handled")
+
+    async def _watch(self) -> None:
+        """The unix socket closes with the server's process: this sees a crash within milliseconds."""
+        while True:
+            await recv_monitor_message(self._monitor)
+            if self.welcome is not None:
+                self._end("the server has gone away")
+
+    async def _beat(self) -> None:
+        # Beats are counted, not seconds: when this process itself was held up, one beat passes, however long it took.
+        await self._welcomed.wait()
+        while not self._ended:
+            self.send(Hello())
+            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
+            self.unanswered_beats += 1
+            silence_s = self.unanswered_beats * HEARTBEAT_INTERVAL_S
+            if self.unanswered_beats == STALLED_BEATS:
+                self._on_stalled(f"the server has not answered for {silence_s:.1f} s")
+            elif self.unanswered_beats >= LOST_BEATS:
+                self._end(f"the server has not answered for {silence_s:.0f} s")
+
+    async def close(self) -> None:
+        """End it from this side; `on_lost` is not called. What was sent still leaves, if the server takes it."""
+        self._ended = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close()

@@ -1,0 +1,262 @@
+"""What the server does about each message and each result. No sockets: answers leave through a function it is given."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from drba import __version__
+from drba.errors import InputError, ModelError, ProtocolError
+from engines.base import Renderer, StreamSpec
+
+from . import messages as m
+from .peers import Peer
+from .protocol import Buffer, MalformedMessage
+from .scheduler import Submitted
+from .session import FrameBuffer, MissingFrames, RenderJob, ServerSession
+from .shared import SharedFrames
+from .workers import JobResult, WorkerPool
+
+log = logging.getLogger("drba.server")
+
+OpenRenderer = Callable[[StreamSpec], Renderer]
+Send = Callable[[Peer, m.Message, Sequence[FrameBuffer]], None]
+
+
+@dataclass
+class Counts:
+    """Requests since the server's start."""
+
+    rendered: int = 0
+    dropped: int = 0
+    failed: int = 0
+    malformed: int = 0
+
+
+@dataclass(frozen=True)
+class _OpenResult:
+    session: ServerSession
+    error: Exception | None
+
+
+class Dispatcher:
+    """Sessions, workers and counts. All methods belong to the I/O thread; `wake` is called by others, when
+    `finish_results` has something to do."""
+
+    def __init__(
+        self, open_renderer: OpenRenderer, workers: int, models: Sequence[str], send: Send, wake: Callable[[], None]
+    ) -> None:
+        self.counts = Counts()
+        self.started_s = self.active_s = time.monotonic()  # active: when there last was work
+        self.stop_asked = False
+        self._open_renderer = open_renderer
+        self._models = tuple(models)
+        self._send_parts = send
+        self._wake = wake
+        self._workers = workers
+        self._sessions: dict[tuple[bytes, int], ServerSession] = {}  # by client and its own number
+        self._opening = 0
+        self._done: deque[JobResult | _OpenResult] = deque()
+        self._pool = WorkerPool(workers, self._post)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._opening or self._done or self._pool.busy)
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def handle(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer]) -> None:
+        """ProtocolError if the message does not fit its session."""
+        match message:
+            case m.Hello():
+                self._send(peer, m.Welcome(__version__, os.getpid(), self._models))
+            case m.Status():
+                self._send(peer, self._status())
+            case m.Stop():
+                self.stop_asked = True
+            case m.Open():
+                self.active_s = time.monotonic()
+                self._open(peer, message)
+            case m.Render():
+                self.active_s = time.monotonic()
+                self._render(peer, message, payloads)
+            case m.Cancel():
+                session = self._sessions.get((peer.identity, message.session))
+                if session is not None and session.ready:
+                    self._drop(self._pool.cancel(session, message.generation))
+            case m.Close():
+                self.end_session(peer, message.session)
+
+    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[FrameBuffer] = ()) -> None:
+        self._send_parts(peer, message, payloads)
+
+    def _render(self, peer: Peer, request: m.Render, payloads: Sequence[Buffer]) -> None:
+        session = self._sessions.get((peer.identity, request.session))
+        if session is None:
+            self._send(peer, m.Need(request.session, request.generation, request.request, (), True))
+            return
+        if not session.ready:
+            self._fail(peer, request, m.FailureCode.NOT_READY, f"session {session.id} is still being opened")
+            return
+        try:
+            job = session.admit(request, payloads)
+        except MissingFrames as missing:
+            self._send(peer, m.Need(request.session, request.generation, request.request, missing.numbers, False))
+            return
+        except ProtocolError as error:
+            header = {"session": request.session, "request": request.request}
+            raise MalformedMessage(str(error), m.FailureCode.MALFORMED, header) from error
+        outcome = self._pool.submit(job)
+        if outcome is Submitted.CANCELLED:
+            self._drop([job])
+        elif outcome is Submitted.FULL:
+            line = f"session {session.id} has {m.MAX_QUEUED} requests waiting; ask for less ahead"
+            self._fail(peer, request, m.FailureCode.BUSY, line)
+
+    def _drop(self, jobs: Iterable[RenderJob]) -> None:
+        for job in jobs:
+            self.counts.dropped += 1
+            job.session.dropped += 1
+            request = job.request
+            self._send(job.session.peer, m.Dropped(request.session, request.generation, request.request))
+
+    def _fail(self, peer: Peer, request: m.Render, code: str, line: str) -> None:
+        self._send(peer, m.Failure(request.session, request.request, code, line[: m.MAX_TEXT]))
+
+    def _status(self) -> m.StatusReport:
+        now_s = time.monotonic()
+        return m.StatusReport(
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=now_s - self.started_s,
+            idle_s=0.0 if self.busy else now_s - self.active_s,
+            workers=self._workers,
+            rendered=self.counts.rendered,
+            dropped=self.counts.dropped,
+            failed=self.counts.failed,
+            malformed=self.counts.malformed,
+            sessions=tuple(session.report(self._pool.queued(session)) for session in self._sessions.values()),
+        )
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    def _open(self, peer: Peer, message: m.Open) -> None:
+        self.end_session(peer, message.session)
+        if max(len(self._sessions), self._opening) >= m.MAX_SESSIONS:
+            line = f"{m.MAX_SESSIONS} sessions are open already; close a player"
+            self._send(peer, m.Failure(message.session, None, m.FailureCode.BUSY, line))
+            return
+        session = ServerSession(peer, message, _map_memory(peer, message))
+        self._sessions[peer.identity, session.id] = session
+        self._opening += 1
+        # A thread of its own: loading a network or building an engine takes from seconds to minutes.
+        threading.Thread(target=self._run_open, args=(session,), name="open", daemon=True).start()
+
+    def _run_open(self, session: ServerSession) -> None:
+        error: Exception | None = None
+        try:
+            session.renderer = self._open_renderer(session.spec)
+        except Exception as raised:
+            error = raised
+        self._post(_OpenResult(session, error))
+
+    def _opened(self, session: ServerSession, error: Exception | None) -> None:
+        self._opening -= 1
+        peer = session.peer
+        wanted = self._sessions.get((peer.identity, session.id)) is session
+        if error is not None:
+            log.error("session %d cannot be opened", session.id, exc_info=error)
+            if wanted:
+                self.end_session(peer, session.id)
+                line = str(error) or type(error).__name__
+                self._send(peer, m.Failure(session.id, None, _open_code(error), line[: m.MAX_TEXT]))
+            return
+        if not wanted:  # closed or replaced meanwhile
+            self._pool.close_renderer(session)
+            return
+        renderer = session.renderer
+        assert renderer is not None
+        session.ready = True
+        self._pool.add(session)
+        size = f"{session.layout.width}x{session.layout.height} {session.layout.format.name}"
+        made = f"{renderer.model} on {renderer.engine}, {session.transport}"
+        log.info("session %d of process %s: %s, %s", session.id, peer.pid, size, made)
+        self._send(peer, m.Opened(session.id, renderer.model, renderer.engine, session.transport))
+
+    def end_session(self, peer: Peer, session_id: int) -> None:
+        """Forget a session, if it is open, and drop its requests; its renderer goes with the last one that runs."""
+        session = self._sessions.pop((peer.identity, session_id), None)
+        if session is None:
+            return
+        if session.ready:
+            self._drop(self._pool.retire(session))
+        log.info("session %d of process %s closed", session.id, peer.pid)
+
+    def end_sessions(self, peer: Peer) -> None:
+        for identity, session_id in list(self._sessions):
+            if identity == peer.identity:
+                self.end_session(peer, session_id)
+
+    # --- results ------------------------------------------------------------------------------------------------------
+
+    def _post(self, result: JobResult | _OpenResult) -> None:
+        self._done.append(result)
+        self._wake()
+
+    def finish_results(self) -> None:
+        """Answer what the workers have done since the last call."""
+        while self._done:
+            self.active_s = time.monotonic()
+            result = self._done.popleft()
+            if isinstance(result, _OpenResult):
+                self._opened(result.session, result.error)
+            else:
+                self._rendered(result)
+
+    def _rendered(self, result: JobResult) -> None:
+        job, session = result.job, result.job.session
+        peer = session.peer
+        if result.error is not None:
+            self.counts.failed += 1
+            session.failed += 1
+            line = f"rendering failed: {result.error or type(result.error).__name__}"
+            self._fail(peer, job.request, m.FailureCode.RENDER, line)
+            return
+        self.counts.rendered += 1
+        session.rendered += 1
+        session.render_ms_sum += result.render_ms
+        request = job.request
+        done = m.Rendered(request.session, request.generation, request.request, result.render_ms)
+        self._send(peer, done, result.payloads)
+
+    def stop(self, timeout_s: float) -> bool:
+        """End all sessions, wait for the workers and answer what they have done; False if one does not come back."""
+        for session in list(self._sessions.values()):
+            self.end_session(session.peer, session.id)
+        ended = self._pool.stop(timeout_s)
+        self.finish_results()
+        return ended
+
+
+def _map_memory(peer: Peer, message: m.Open) -> SharedFrames | None:
+    """The client's memory; None, for inline frames, if there is none or it cannot be had."""
+    if message.shared is None or peer.pid is None:
+        return None
+    # The kernel's word for who the client is, not the client's: in another pid namespace its own number is another's.
+    memory = m.SharedMemory(peer.pid, message.shared.fd, message.shared.slots, message.shared.slot_bytes)
+    try:
+        return SharedFrames(memory, message.layout.frame_bytes)
+    except ProtocolError as error:
+        log.warning("session %d of process %d goes on inline: %s", message.session, peer.pid, error)
+        return None
+
+
+def _open_code(error: Exception) -> str:
+    if isinstance(error, ModelError):
+        return m.FailureCode.MODEL
+    return m.FailureCode.INPUT if isinstance(error, InputError) else m.FailureCode.OPEN

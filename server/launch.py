@@ -1,0 +1,67 @@
+"""Starting the server in the background: what the command is, and a process that outlives its starter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from drba.errors import ServerError
+
+from .runtime import log_folder
+
+STDERR_BYTES = 64 << 10  # what is kept of a server's crash output before the file starts anew
+_children: list[subprocess.Popen[bytes]] = []  # kept so that they are reaped, and not complained about, when they end
+
+
+def server_command(endpoint: str | None = None) -> list[str]:
+    """The command line that starts a server, on the default endpoint or another."""
+    command = [sys.executable, "-m", "server.main"]
+    return command if endpoint is None else [*command, "--endpoint", endpoint]
+
+
+class Launched:
+    """A server that this process has started."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start it in a session of its own, which neither Ctrl-C nor a closed terminal ends; ServerError if not."""
+        reap()
+        self._stderr_path = log_folder() / "server-stderr.log"
+        root = str(Path(__file__).resolve().parent.parent)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+        try:
+            with open(self._stderr_path, "ab") as stderr:
+                if stderr.tell() > STDERR_BYTES:
+                    stderr.truncate(0)
+                self._stderr_start = stderr.tell()
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stderr,
+                    stderr=stderr,
+                    start_new_session=True,
+                    cwd="/",  # not to keep the film's disk busy
+                    env=environment,
+                )
+        except OSError as error:
+            raise ServerError(f"server cannot be started ({command[0]}): {error.strerror}") from error
+        _children.append(self._process)
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; 0 also when it found another server running."""
+        return self._process.poll()
+
+    def last_words(self) -> str:
+        """The last line it wrote to stderr, for an error message."""
+        with open(self._stderr_path, "rb") as file:
+            file.seek(self._stderr_start)
+            lines = file.read(STDERR_BYTES).decode(errors="replace").strip().splitlines()
+        return f"{lines[-1] if lines else 'no message'} (see {self._stderr_path})"
+
+
+def reap() -> None:
+    """Collect the exit status of started servers that have ended: an uncollected one stays in the process table."""
+    _children[:] = [child for child in _children if child.poll() is None]

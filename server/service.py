@@ -1,0 +1,208 @@
+"""The server's sockets: one thread that takes messages and sends answers. It never renders; no message ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import time
+from collections.abc import Sequence
+
+import zmq
+
+from drba.errors import ProtocolError, ServerError
+
+from . import messages as m
+from .dispatch import Dispatcher, OpenRenderer
+from .peers import Peer, local_pid, open_pidfd
+from .protocol import MalformedMessage, parse_request, serialize
+from .runtime import socket_path
+from .session import FrameBuffer
+
+log = logging.getLogger("drba.server")
+
+SILENCE_S = 30.0  # a client that says nothing for so long is gone; clients send a Hello several times a second
+TICK_S = 1.0  # how often silence and idleness are looked at
+STOP_TIMEOUT_S = 5.0  # for the running requests when the server ends; one takes milliseconds, a stuck driver forever
+LINGER_MS = 500  # for the last answers to leave
+HIGH_WATER = 1024  # messages queued to or from one client; each is answered once, so a living client has far fewer
+BATCH = 32  # messages taken before results are looked at again
+
+
+class Server:
+    """Serves one endpoint from `run` until `request_stop`, a Stop message or the idle timeout. Use once."""
+
+    def __init__(
+        self,
+        open_renderer: OpenRenderer,
+        *,
+        endpoint: str,
+        workers: int,
+        idle_timeout_s: float,
+        models: Sequence[str] = (),
+    ) -> None:
+        """Bind `endpoint`; ServerError if that fails. `open_renderer` may be slow: it has threads of its own."""
+        self._endpoint = endpoint
+        self._idle_timeout_s = idle_timeout_s
+        self._peers: dict[bytes, Peer] = {}
+        self._by_pidfd: dict[int, Peer] = {}
+        self._lost: list[Peer] = []
+        self._stop_reason: str | None = None
+        # A pipe, not an inproc socket: threads and signal handlers write to it without a socket of their own.
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._socket = self._bound_socket()
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._wake_read, zmq.POLLIN)
+        self._dispatcher = Dispatcher(open_renderer, workers, models, self._send, self._wake)
+
+    def _bound_socket(self) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        socket.setsockopt(zmq.LINGER, LINGER_MS)
+        socket.setsockopt(zmq.MAXMSGSIZE, m.MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # say when a client is gone instead of losing its answer silently
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects under its id takes its sessions over
+        try:
+            socket.bind(self._endpoint)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise ServerError(f"server cannot listen on {self._endpoint}: {error.strerror}") from error
+        return socket
+
+    def request_stop(self, reason: str) -> None:
+        """End `run` soon; callable from any thread and from signal handlers."""
+        self._stop_reason = self._stop_reason or reason
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it wakes anyway; closed: nothing is left to wake
+            os.write(self._wake_write, b"\0")
+
+    def run(self) -> bool:
+        """Serve until stopped. False if an engine did not come back, so that its thread is still there."""
+        log.info("process %d listens on %s", os.getpid(), self._endpoint)
+        ended = False
+        try:
+            while self._stop_reason is None:
+                self._step()
+            log.info("ending: %s", self._stop_reason)
+            ended = self._dispatcher.stop(STOP_TIMEOUT_S)
+            for peer in self._peers.values():
+                self._send(peer, m.Goodbye(self._stop_reason))
+        finally:
+            self._close()
+        log.info("ended after %d requests", self._dispatcher.counts.rendered)
+        return ended
+
+    def _close(self) -> None:
+        for peer in self._peers.values():
+            peer.close()
+        self._socket.close(LINGER_MS)
+        self._context.term()
+        # The wake pipe stays open: a thread that is still opening a renderer may write to it.
+
+    def _step(self) -> None:
+        until_idle_s = self._dispatcher.active_s + self._idle_timeout_s - time.monotonic()
+        # at least 1 ms: poll counts whole milliseconds, and 0 of them would spin through the last one
+        events = dict(self._poller.poll(max(1, int(min(TICK_S, until_idle_s) * 1000))))
+        if self._wake_read in events:
+            os.read(self._wake_read, 4096)
+        self._dispatcher.finish_results()
+        if self._socket in events:
+            self._take_messages()
+        for fd in events.keys() & self._by_pidfd.keys():
+            self._drop_peer(self._by_pidfd[fd], "its process has ended")
+        self._look_at_clocks()
+
+    def _look_at_clocks(self) -> None:
+        now_s = time.monotonic()
+        for peer in list(self._peers.values()):
+            if now_s - peer.heard_s > SILENCE_S:
+                self._drop_peer(peer, f"silent for {SILENCE_S:g} s")
+        while self._lost:
+            self._drop_peer(self._lost.pop(), "its connection is gone")
+        if self._dispatcher.stop_asked:
+            self._stop_reason = "asked to stop"
+        elif self._dispatcher.busy:
+            self._dispatcher.active_s = now_s
+        elif now_s - self._dispatcher.active_s >= self._idle_timeout_s:
+            self._stop_reason = f"idle for {self._idle_timeout_s:g} s"
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def _take_messages(self) -> None:
+        for _ in range(BATCH):
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return
+            self._take(self._socket.recv_multipart(zmq.NOBLOCK, copy=False))
+
+    def _take(self, frames: Sequence[zmq.Frame]) -> None:
+        """One message, whatever it is."""
+        identity = frames[0].bytes
+        peer = self._peers.get(identity) or self._add_peer(identity, frames[-1])
+        if peer is None:
+            return
+        peer.heard_s = time.monotonic()
+        try:
+            message, payloads = parse_request([frame.buffer for frame in frames[1:]])
+            self._dispatcher.handle(peer, message, payloads)
+        except ProtocolError as error:
+            self._refuse(peer, error)
+        except Exception:  # a bug here must not take every player's server away
+            log.exception("a message could not be handled")
+            self._send(peer, m.Failure(None, None, m.FailureCode.MALFORMED, "internal error, see the server's log"))
+
+    def _refuse(self, peer: Peer, error: ProtocolError) -> None:
+        self._dispatcher.counts.malformed += 1
+        if not peer.malformed_logged:  # once a client: a broken one repeats itself many times a second
+            peer.malformed_logged = True
+            log.warning("client %s (process %s): %s", peer.identity.hex(), peer.pid, error)
+        line = str(error)[: m.MAX_TEXT]
+        if isinstance(error, MalformedMessage):
+            self._send(peer, m.Failure(error.session, error.request, error.code, line))
+        else:
+            self._send(peer, m.Failure(None, None, m.FailureCode.MALFORMED, line))
+
+    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[FrameBuffer] = ()) -> None:
+        parts = [peer.identity, *serialize(message, [payload.data for payload in payloads])]
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=not payloads)
+        except zmq.ZMQError as error:
+            if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
+                raise
+            self._lost.append(peer)  # disconnected, or has not read HIGH_WATER answers
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    def _add_peer(self, identity: bytes, frame: zmq.Frame) -> Peer | None:
+        """None for a client whose process has ended already."""
+        pid = None
+        if socket_path(self._endpoint) is not None:
+            with contextlib.suppress(zmq.ZMQError):  # no such property on this system
+                pid = local_pid(str(frame.get("Peer-Address")))
+        try:
+            peer = Peer(identity, pid, open_pidfd(pid))
+        except ProcessLookupError:
+            return None
+        self._peers[identity] = peer
+        if peer.pidfd is not None:
+            self._poller.register(peer.pidfd, zmq.POLLIN)
+            self._by_pidfd[peer.pidfd] = peer
+        return peer
+
+    def _drop_peer(self, peer: Peer, why: str) -> None:
+        if self._peers.get(peer.identity) is not peer:
+            return
+        log.info("client %s (process %s) is dropped: %s", peer.identity.hex(), peer.pid, why)
+        del self._peers[peer.identity]
+        self._dispatcher.end_sessions(peer)
+        if peer.pidfd is not None:
+            self._poller.unregister(peer.pidfd)
+            del self._by_pidfd[peer.pidfd]
+        peer.close()
