@@ -60,7 +60,9 @@ class FlowInterpolator:
             interval12=interval_beyond,
         )
         offset = ratio - 0.5
-        ratio = 0.5 + np.sign(offset) * np.maximum(np.abs(offset) - RATIO_DEAD_ZONE, 0) * (0.5 / (0.5 - RATIO_DEAD_ZONE))
+        ratio = 0.5 + np.sign(offset) * np.maximum(np.abs(offset) - RATIO_DEAD_ZONE, 0) * (
+            0.5 / (0.5 - RATIO_DEAD_ZONE)
+        )
         local = drm.local_timestep(ratio, t, linear=self._linear)
         return np.clip(local[0, 0], 0.0, 1.0).astype(np.float32)
 

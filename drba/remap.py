@@ -50,7 +50,10 @@ class PlaneWarper:
             bottom = min(self.height, top + self._strip_cells * self.scale_y)
             if bottom <= top:
                 break
-            near_strip, far_strip = self._enlarge(near_xy, cell, bottom - top), self._enlarge(far_xy, cell, bottom - top)
+            near_strip, far_strip = (
+                self._enlarge(near_xy, cell, bottom - top),
+                self._enlarge(far_xy, cell, bottom - top),
+            )
             weight = weights if isinstance(weights, float) else self._enlarge(weights, cell, bottom - top)
             for near, far, out in planes:
                 _blend(_sample(near, near_strip), _sample(far, far_strip), weight, out[top:bottom])

@@ -21,6 +21,7 @@ HELD_BLOCK_DIFFERENCE = 2
 HELD_BLOCK = 8  # pixels a side
 
 Thumbnail = NDArray[np.float32]
+Signature = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def is_cut(a: Thumbnail, b: Thumbnail, threshold: float = DEFAULT_THRESHOLD) -> 
     return ssim(a, b) < threshold
 
 
-def held_signature(luma: Plane, depth: int) -> NDArray[np.uint8]:
+def held_signature(luma: Plane, depth: int) -> Signature:
     """Block means of the luma, 8 bit: what `is_held` compares first."""
     height, width = luma.shape
     size = (max(1, width // HELD_BLOCK), max(1, height // HELD_BLOCK))
@@ -114,6 +115,6 @@ def held_signature(luma: Plane, depth: int) -> NDArray[np.uint8]:
     return small if depth == 8 else (small >> (depth - 8)).astype(np.uint8)
 
 
-def is_held(signature_a: NDArray[np.uint8], signature_b: NDArray[np.uint8]) -> bool:
+def is_held(signature_a: Signature, signature_b: Signature) -> bool:
     """Whether two frames show the same drawing: no 8x8 block's mean luma moves by more than codec noise does."""
     return int(cv2.norm(signature_a, signature_b, cv2.NORM_INF)) <= HELD_BLOCK_DIFFERENCE

@@ -1,0 +1,219 @@
+"""The bridge: one process beside each mpv, told by drba.lua over mpv's IPC what to publish.
+
+Messages from the script arrive as `script-message drba-bridge VERB JSON`; answers go to the script as
+`script-message-to drba VERB JSON`. The verbs are listed in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from drba.errors import DrbaError
+from server.client import Client
+
+from .film import Film, FilmRequest
+from .http_server import FrameServer
+from .mpv_ipc import MpvIpc
+from .plan import Kind
+from .playhead import Playhead
+
+log = logging.getLogger("bridge")
+
+SCRIPT = "drba"  # mpv's name for drba.lua
+CLIENT_MESSAGE = "drba-bridge"
+STATS_INTERVAL_S = 0.5
+
+
+class Bridge:
+    """Handles the script's messages until mpv goes away."""
+
+    def __init__(self, ipc: MpvIpc) -> None:
+        self._ipc = ipc
+        self._playhead = Playhead()
+        self._http = FrameServer()
+        self._client: Client | None = None
+        self._film: Film | None = None
+        self._film_id = ""
+        self._busy = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        await self._http.start()
+        self._ipc.observe("time-pos", "pause", "seeking", "speed")
+        connecting = self._spawn(self._connect())
+        statistics = self._spawn(self._send_stats())
+        self._tell("ready", {"pid": os.getpid()})
+        try:
+            async for event in self._ipc.events():
+                if event["event"] == "property-change":
+                    self._property(event["name"], event.get("data"))
+                elif event["event"] == "client-message" and event.get("args", [""])[0] == CLIENT_MESSAGE:
+                    self._spawn(self._message(event["args"][1:]))
+                elif event["event"] == "shutdown":
+                    break
+        finally:
+            for task in (connecting, statistics, *self._tasks):
+                task.cancel()
+            await self._http.stop()
+            await self._close_film()
+            if self._client is not None:
+                await self._client.close()
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _tell(self, verb: str, data: dict[str, Any]) -> None:
+        self._ipc.send("script-message-to", SCRIPT, verb, json.dumps(data))
+
+    def _property(self, name: str, value: Any) -> None:
+        if name == "time-pos" and value is not None:
+            self._playhead.observe(float(value))
+        elif name == "pause":
+            self._playhead.paused = bool(value)
+        elif name == "seeking":
+            self._playhead.seeking = bool(value)
+        elif name == "speed" and value:
+            self._playhead.speed = float(value)
+
+    async def _message(self, arguments: Sequence[str]) -> None:
+        verb = arguments[0] if arguments else ""
+        try:
+            data = json.loads(arguments[1]) if len(arguments) > 1 else {}
+            if verb == "open":
+                async with self._busy:
+                    await self._open(data)
+            elif verb == "close":
+                async with self._busy:
+                    await self._close_film()
+            else:
+                log.warning("unknown message %r from the script; expected open or close", verb)
+        except (DrbaError, ValueError) as error:
+            log.warning("%s: %s", verb, error)
+            self._tell(
+                "failed", {"id": str(data.get("id", "")) if isinstance(data, dict) else "", "reason": str(error)}
+            )
+        except Exception as error:
+            log.exception("message %s", verb)
+            self._tell("failed", {"id": "", "reason": f"internal error: {error}"})
+
+    async def _open(self, data: dict[str, Any]) -> None:
+        await self._close_film()
+        request = FilmRequest.parse(data)
+        film = await Film.open(request, self._playhead)
+        self._film, self._film_id = film, str(data.get("id", ""))
+        try:
+            if self._client is not None:
+                await film.attach(self._client)
+        except DrbaError:
+            await self._close_film()
+            raise
+        announced = False
+
+        def on_frame(number: int, kind: Kind) -> None:
+            nonlocal announced
+            if kind is Kind.INTERPOLATED and not announced:
+                announced = True
+                self._tell("interpolating", {"id": self._film_id, "time_s": float(number / film.rate)})
+
+        film.track.on_frame = on_frame
+        url = self._http.add(film.track)
+        log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
+        self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
+
+    def _describe(self, film: Film) -> dict[str, Any]:
+        return {
+            "source_fps": float(film.source_rate),
+            "output_fps": float(film.rate),
+            "model": film.model,
+            "engine": film.engine,
+            "rotation": film.info.rotation,
+        }
+
+    async def _close_film(self) -> None:
+        film, self._film = self._film, None
+        if film is not None:
+            self._http.remove(film.track)
+            await film.close()
+
+    async def _connect(self) -> None:
+        try:
+            client = await Client.connect()
+        except DrbaError as error:
+            log.error("%s", error)
+            self._tell("failed", {"id": self._film_id, "reason": str(error)})
+            return
+        self._client = client
+        async with self._busy:
+            if self._film is not None:
+                await self._film.attach(client)
+
+    async def _send_stats(self) -> None:
+        last = None
+        while True:
+            await asyncio.sleep(STATS_INTERVAL_S)
+            film = self._film
+            if film is None:
+                continue
+            stats = {
+                "id": self._film_id,
+                **self._describe(film),
+                **film.stats.as_dict(),
+                "server_restarts": self._client.restarts if self._client else 0,
+                "server_connected": bool(self._client and self._client.connected),
+            }
+            if stats != last:
+                self._ipc.send("script-message", "drba-stats", json.dumps(stats))
+                last = stats
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("bridge", help="started by drba.lua: publishes in-between frames to one mpv")
+    parser.add_argument("--ipc", required=True, metavar="SOCKET", help="mpv's input-ipc-server")
+    parser.add_argument("--owned-folder", metavar="DIR", help="folder of that socket, removed when mpv is gone")
+    parser.add_argument("--log", metavar="FILE", help="log file (default: standard error)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    handler = logging.FileHandler(arguments.log) if arguments.log else logging.StreamHandler()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])
+    try:
+        asyncio.run(_main(arguments.ipc))
+    except DrbaError as error:
+        print(f"drba bridge: {error}", file=sys.stderr)
+        return error.exit_status
+    finally:
+        if arguments.owned_folder:
+            _remove_folder(arguments.owned_folder, arguments.ipc)
+    return 0
+
+
+async def _main(path: str) -> None:
+    ipc = await MpvIpc.connect(path)
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    assert main is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, main.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await Bridge(ipc).run()
+    await ipc.close()
+
+
+def _remove_folder(folder: str, socket: str) -> None:
+    """mpv was killed and could not clean up, or has done so already."""
+    for remove, path in ((os.unlink, socket), (os.rmdir, folder)):
+        with contextlib.suppress(OSError):
+            remove(path)

@@ -1,0 +1,159 @@
+"""A film that is being watched: its source, its virtual file, its place at the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from drba.errors import DrbaError, InputError
+from drba.timeline import OutputClock, exact_rate, parse_rate
+from engines.base import StreamSpec
+from server.client import Client, FramePool
+
+from .decoder import Decoder, SceneOptions
+from .http_server import Track
+from .playhead import Playhead
+from .source import StreamInfo, VideoSource, check_input
+from .stats import Stats
+from .stream import OutputStream, StreamContext
+from .virtual_file import VirtualFile
+
+log = logging.getLogger(__name__)
+
+POOL_SLOTS = (
+    40  # decoded ahead, in the window, in flight and waiting to be sent, for one stream and the one it replaces
+)
+#: Below this an added frame is not worth its cost, and rounding of display rates begins.
+MIN_RATE_GAIN = Fraction(11, 10)
+_MATRIX_NAMES = {
+    0: "gbr",
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    9: "bt2020nc",
+    10: "bt2020c",
+}
+_HD_ROWS = 576  # where a stream does not say, more rows than this mean BT.709, as players assume
+
+
+@dataclass(frozen=True)
+class FilmRequest:
+    """What the script asks for. `offset_s`: the file's time that is 0 on mpv's clock."""
+
+    path: str
+    offset_s: Fraction = Fraction(0)
+    fps: str = "auto"
+    display_fps: float = 0.0
+    model: str = "auto"
+    engine: str = "auto"
+    scale: float = 1.0
+    scene: SceneOptions = SceneOptions()
+    stream: int | None = None
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> FilmRequest:
+        """From the script's JSON; InputError names the field that is wrong."""
+        try:
+            return cls(
+                path=str(data["path"]),
+                offset_s=Fraction(data.get("offset_s", 0)).limit_denominator(1_000_000),
+                fps=str(data.get("fps", "auto")),
+                display_fps=float(data.get("display_fps") or 0),
+                model=str(data.get("model", "auto")),
+                engine=str(data.get("engine", "auto")),
+                scale=float(data.get("scale", 1.0)),
+                scene=SceneOptions(bool(data.get("scdet", True)), float(data.get("scdet_threshold", 0.3))),
+                stream=None if data.get("stream") is None else int(data["stream"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"the script's request is malformed: {error!r}") from error
+
+
+def output_rate(wanted: str, source_rate: Fraction, display_fps: float) -> Fraction:
+    """Frames a second to show, exactly; InputError where the film has as many already or `wanted` is malformed."""
+    wanted = wanted.strip().lower()
+    if wanted == "auto":
+        wanted = "display" if display_fps >= source_rate * MIN_RATE_GAIN else "2x"
+    if wanted == "display":
+        if display_fps <= 0:
+            raise InputError("the display's rate is not known; choose --fps 2x or a number")
+        rate = exact_rate(Fraction(display_fps).limit_denominator(1_000_000))
+    elif wanted.endswith("x"):
+        try:
+            rate = source_rate * Fraction(wanted[:-1])
+        except (ValueError, ZeroDivisionError):
+            raise InputError(f"frame rate {wanted!r}: expected auto, display, 2x or a number such as 60") from None
+    else:
+        rate = parse_rate(wanted)
+    if rate < source_rate * MIN_RATE_GAIN:
+        raise InputError(
+            f"the film has {float(source_rate):.6g} frames a second already, {float(rate):.6g} were asked for"
+        )
+    return rate
+
+
+class Film:
+    """Owns everything of one film; `close` gives it all back."""
+
+    def __init__(self, request: FilmRequest, source: VideoSource, playhead: Playhead) -> None:
+        self.request = request
+        self.info: StreamInfo = source.info
+        self.stats = Stats()
+        self.source_rate = exact_rate(self.info.average_rate or Fraction(24))
+        self.rate = output_rate(request.fps, self.source_rate, request.display_fps)
+        clock = OutputClock(self.rate)
+        layout = self.info.layout
+        frames = clock.frames_until(self.info.end_s - request.offset_s)
+        self.file = VirtualFile(layout, self.rate, frames, self.info.colour, self.info.sample_aspect)
+        self._pool = FramePool(layout.frame_bytes, POOL_SLOTS)
+        matrix = _MATRIX_NAMES.get(self.info.colour.matrix)
+        if matrix is None:
+            matrix = "bt709" if layout.height > _HD_ROWS else "smpte170m"
+        self.spec = StreamSpec(
+            layout=layout,
+            matrix=matrix,
+            full_range=bool(self.info.colour.full_range),
+            model=request.model,
+            engine=request.engine,
+            scale=request.scale,
+        )
+        decoder = Decoder(source, self._pool, request.offset_s, request.scene, matrix)
+        self._context = StreamContext(clock, frames, self._pool, decoder, playhead, self.stats)
+        self.track = Track(self.file, lambda first: OutputStream(self._context, first))
+
+    @classmethod
+    async def open(cls, request: FilmRequest, playhead: Playhead) -> Film:
+        """Open the source in a thread; MediaError or InputError say in one line why it cannot be played with DRBA."""
+        check_input(request.path)
+        source = await asyncio.to_thread(VideoSource, request.path, stream=request.stream)
+        try:
+            return cls(request, source, playhead)
+        except BaseException:
+            source.close()
+            raise
+
+    async def attach(self, client: Client) -> None:
+        """Open the film's session at the server; until then, and without one, it plays source frames."""
+        self._context.session = await client.open_session(self.spec, self._pool)
+
+    @property
+    def model(self) -> str:
+        return self._context.session.model if self._context.session else self.request.model
+
+    @property
+    def engine(self) -> str:
+        return self._context.session.engine if self._context.session else self.request.engine
+
+    async def close(self) -> None:
+        self._context.decoder.close()
+        if self._context.session is not None:
+            try:
+                await self._context.session.close()
+            except DrbaError as error:
+                log.info("closing the session: %s", error)
+        self._pool.close()
