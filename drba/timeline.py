@@ -1,6 +1,6 @@
 """Which output frame shows what: exact arithmetic between source timestamps and output times.
 
-Output frame k is shown at k / rate seconds on the player's clock. Times are `fractions.Fraction` seconds throughout, so
+Output frames are shown at equal distances on the player's clock. Times are `fractions.Fraction` seconds throughout, so
 24000/1001 stays what it is over hours; nothing is derived from a nominal source rate, so variable frame rate needs no case of its
 own.
 """
@@ -44,44 +44,30 @@ def exact_rate(rate: Fraction) -> Fraction:
 
 @dataclass(frozen=True)
 class OutputClock:
-    """Output frame numbers and their times; frame 0 is shown at 0 s."""
+    """Output frame numbers and their times in seconds.
+
+    Frame 0 is shown at 0 s, the others at `phase_s` + n / rate: with the time of the first source frame as phase, source frames
+    fall on output times also where the film's picture begins a little after its sound.
+    """
 
     rate: Fraction
+    phase_s: Fraction = Fraction(0)
+
+    @classmethod
+    def aligned(cls, rate: Fraction, first_source_s: Fraction) -> OutputClock:
+        """The clock on which a source frame at `first_source_s` falls on an output time."""
+        return cls(rate, first_source_s % (1 / rate))
 
     def time_s(self, frame: int) -> Fraction:
+        """When frame `frame` >= 0 is shown."""
+        if self.phase_s and frame:
+            return self.phase_s + (frame - 1) / self.rate
         return frame / self.rate
-
-    def first_at_or_after(self, time_s: Fraction) -> int:
-        return math.ceil(time_s * self.rate)
 
     def frames_until(self, end_s: Fraction) -> int:
         """Number of frames shown before `end_s`, at least 1."""
-        return max(1, math.ceil(end_s * self.rate))
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where one output frame lies between two neighbouring source frames.
-
-    `on_source` is 0 (the earlier frame), 1 (the later) or None; `fraction` 0..1 from the earlier to the later frame.
-    """
-
-    fraction: Fraction
-    on_source: int | None
-
-    @property
-    def nearest(self) -> int:
-        """0 or 1: the source frame to show where nothing can be interpolated; halfway counts as the earlier one."""
-        return 0 if self.fraction <= Fraction(1, 2) else 1
-
-
-def place(time_s: Fraction, earlier_s: Fraction, later_s: Fraction) -> Placement:
-    """Place `time_s` in [earlier_s, later_s]; outside it is clamped to the nearer frame."""
-    if time_s - earlier_s < SAME_TIME_S:
-        return Placement(Fraction(0), 0)
-    if later_s - time_s < SAME_TIME_S:
-        return Placement(Fraction(1), 1)
-    return Placement((time_s - earlier_s) / (later_s - earlier_s), None)
+        frames = math.ceil((end_s - self.phase_s) * self.rate) + (1 if self.phase_s else 0)
+        return max(1, frames)
 
 
 def triplet_times(source_rate: Fraction, output_rate: Fraction, middle: int) -> list[Fraction]:

@@ -14,6 +14,7 @@ from drba.pixels import Plane
 from drba.remap import FloatMap
 
 from .base import SourceFrame, StreamSpec, Triplet
+from .memory import keep_freed_memory
 
 CACHED_FLOWS = 8  # both flows of the triplets being rendered; kept for a second request of the same triplet
 
@@ -26,6 +27,7 @@ class FlowRenderer:
 
     def __init__(self, spec: StreamSpec, *, use_drm: bool = True) -> None:
         cv2.setNumThreads(1)
+        keep_freed_memory()
         self._interpolator = FlowInterpolator(spec.layout, scale=spec.scale, linear=spec.linear, use_drm=use_drm)
         self._flows: OrderedDict[tuple[int, int], FloatMap] = OrderedDict()
         self._lock = threading.Lock()

@@ -98,7 +98,8 @@ end
 -- The bridge process -------------------------------------------------------------------------------------------------
 
 local function ask_bridge(verb, data)
-    mp.commandv("script-message", "drba-bridge", verb, utils.format_json(data))
+    local text = utils.format_json(data)  -- it returns an error message too
+    mp.commandv("script-message", "drba-bridge", verb, text)
 end
 
 -- mpv's IPC socket; opened in a new private folder where the viewer has configured none. Nil if that fails.
@@ -293,7 +294,7 @@ end)
 on_bridge("opened", function(data)
     if not film or data.id ~= film.id then return end
     film.opening = false
-    film.url, film.model, film.source_fps, film.output_fps = data.url, data.model, data.source_fps, data.output_fps
+    film.url, film.source_fps, film.output_fps = data.url, data.source_fps, data.output_fps
     mp.command_native_async({"video-add", data.url, "auto", "DRBA " .. rate_text(data.output_fps) .. " fps"}, function(success, _, err)
         if not film or data.id ~= film.id then return end
         local track = success and track_by_url(data.url)
@@ -305,7 +306,7 @@ end)
 
 on_bridge("interpolating", function(data)
     if not film or data.id ~= film.id then return end
-    film.first_between = data.time_s
+    film.first_between, film.model = data.time_s, data.model
     announce_when_shown()
 end)
 

@@ -125,7 +125,8 @@ class Bridge:
             nonlocal announced
             if kind is Kind.INTERPOLATED and not announced:
                 announced = True
-                self._tell("interpolating", {"id": self._film_id, "time_s": float(number / film.rate)})
+                time_s = float(film.file.clock.time_s(number))
+                self._tell("interpolating", {"id": self._film_id, "time_s": time_s, **self._describe(film)})
 
         film.track.on_frame = on_frame
         url = self._http.add(film.track)

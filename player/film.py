@@ -106,10 +106,10 @@ class Film:
         self.stats = Stats()
         self.source_rate = exact_rate(self.info.average_rate or Fraction(24))
         self.rate = output_rate(request.fps, self.source_rate, request.display_fps)
-        clock = OutputClock(self.rate)
+        clock = OutputClock.aligned(self.rate, self.info.start_s - request.offset_s)
         layout = self.info.layout
         frames = clock.frames_until(self.info.end_s - request.offset_s)
-        self.file = VirtualFile(layout, self.rate, frames, self.info.colour, self.info.sample_aspect)
+        self.file = VirtualFile(layout, clock, frames, self.info.colour, self.info.sample_aspect)
         self._pool = FramePool(layout.frame_bytes, POOL_SLOTS)
         matrix = _MATRIX_NAMES.get(self.info.colour.matrix)
         if matrix is None:

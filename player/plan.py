@@ -78,7 +78,7 @@ def plan_triplet(
 def _plan_one(
     number: int, time_s: Fraction, previous: Neighbour | None, middle_s: Fraction, following: Neighbour | None
 ) -> PlannedOutput:
-    if abs(time_s - middle_s) < SAME_TIME_S:
+    if abs(time_s - middle_s) <= SAME_TIME_S:
         return PlannedOutput(number, Kind.SOURCE, 0)
     before = time_s < middle_s
     neighbour = previous if before else following

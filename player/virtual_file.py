@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from drba.pixels import FrameLayout
+from drba.timeline import OutputClock
 
 TIMESTAMP_SCALE_NS = 1000  # microseconds: 24000/1001 rounds to half a microsecond, not to Matroska's usual millisecond
 #: mpv loads all cue points when it opens the file; this many cost it a few milliseconds and half a megabyte.
@@ -82,13 +83,13 @@ PREFIX_BYTES = CLUSTER_HEAD + TIMESTAMP_SIZE + BLOCK_HEAD
 
 @dataclass(frozen=True)
 class VirtualFile:
-    """Layout of one virtual file of `frames` output frames at `rate`.
+    """Layout of one virtual file of `frames` output frames on `clock`.
 
     `sample_aspect` is the shape of a pixel (width / height).
     """
 
     layout: FrameLayout
-    rate: Fraction
+    clock: OutputClock
     frames: int
     colour: Colour = Colour()
     sample_aspect: Fraction = Fraction(1)
@@ -107,7 +108,7 @@ class VirtualFile:
 
     def timestamp(self, frame: int) -> int:
         """Presentation time in units of TIMESTAMP_SCALE_NS."""
-        return round(frame / self.rate * 1_000_000_000 / TIMESTAMP_SCALE_NS)
+        return round(self.clock.time_s(frame) * 1_000_000_000 / TIMESTAMP_SCALE_NS)
 
     def offset_of(self, frame: int) -> int:
         """Byte offset of the frame's cluster."""
@@ -184,7 +185,7 @@ class VirtualFile:
             + unsigned(0x73C5, 1)
             + unsigned(0x83, 1)
             + unsigned(0x9C, 0)
-            + unsigned(0x23E383, round(1_000_000_000 / self.rate))
+            + unsigned(0x23E383, round(1_000_000_000 / self.clock.rate))
             + element(0x86, b"V_UNCOMPRESSED")
             + element(0xE0, video)
         )

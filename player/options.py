@@ -1,0 +1,130 @@
+"""The options of the player, declared once: command line, config file and validation derive from this table.
+
+drba.lua declares the same names and defaults for stock mpv; tests/test_options.py compares the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from drba.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Value = str | float | bool
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. `name` as in the config file and in script-opts; `minimum`..`maximum` bound numbers."""
+
+    name: str
+    default: Value
+    help: str
+    minimum: float = 0.0
+    maximum: float = 0.0
+    metavar: str = ""
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    def check(self, value: Any, source: str) -> Value:
+        """`value` with this option's type; InputError says what `source` held and what was expected."""
+        if isinstance(self.default, bool):
+            if isinstance(value, bool):
+                return value
+            raise InputError(f"{source}: {self.name} = {value!r}; expected true or false")
+        if isinstance(self.default, float):
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = float("nan")
+            if not isinstance(value, bool) and self.minimum <= number <= self.maximum:
+                return number
+            raise InputError(
+                f"{source}: {self.name} = {value!r}; expected a number from {self.minimum:g} to {self.maximum:g}"
+            )
+        if isinstance(value, str):
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+        raise InputError(f"{source}: {self.name} = {value!r}; expected text")
+
+
+#: What player, script and config file share.
+OPTIONS = (
+    Option(
+        "fps",
+        "auto",
+        "frames a second to show: auto (the display's rate if known, else twice the film's), display, 2x, 60, 60000/1001",
+        metavar="RATE",
+    ),
+    Option("model", "auto", "what draws the in-betweens; see `drba bench speed`", metavar="NAME"),
+    Option("engine", "auto", "how the model is executed", metavar="NAME"),
+    Option("scale", 1.0, "optical flow scale: 0.5 faster, 2 finer", 0.25, 4.0, "S"),
+    Option("scdet", True, "find scene cuts and do not interpolate across them"),
+    Option("scdet_threshold", 0.3, "SSIM below which two frames are a cut; larger finds more", 0.0, 1.0, "T"),
+)
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def config_path() -> Path:
+    return Path(platformdirs.user_config_dir("drba-player")) / "config.toml"
+
+
+def load_config(path: Path | None = None) -> dict[str, Value]:
+    """Defaults from the config file (TOML, one `name = value` a line); an absent file is an empty one."""
+    path = path or config_path()
+    try:
+        with path.open("rb") as file:
+            data = tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    for name in data:
+        if name not in BY_NAME:
+            raise InputError(f"{path}: unknown option {name!r}; expected one of {', '.join(BY_NAME)}")
+    return {name: BY_NAME[name].check(value, str(path)) for name, value in data.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One argument an option; absent ones are None, so that the config file shows through."""
+    for option in OPTIONS:
+        if isinstance(option.default, bool):
+            parser.add_argument(option.flag, action=argparse.BooleanOptionalAction, default=None, help=option.help)
+        else:
+            parser.add_argument(
+                option.flag, default=None, metavar=option.metavar, help=f"{option.help} (default {option.default})"
+            )
+
+
+def resolve(arguments: argparse.Namespace, config: dict[str, Value]) -> dict[str, Value]:
+    """Command line over config file over defaults."""
+    resolved = {option.name: option.default for option in OPTIONS} | config
+    for option in OPTIONS:
+        given = getattr(arguments, option.name)
+        if given is not None:
+            resolved[option.name] = option.check(given, option.flag)
+    return resolved
+
+
+def script_options(values: dict[str, Value]) -> list[str]:
+    """Entries of mpv's script-opts that hand `values` to drba.lua."""
+    return [f"drba-{name}={_lua(value)}" for name, value in values.items()]
+
+
+def _lua(value: Value) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
