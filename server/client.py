@@ -17,6 +17,7 @@ from engines.base import StreamSpec as StreamSpec
 
 from . import messages as m
 from .client_session import Frame as Frame
+from .client_session import Link
 from .client_session import RenderResult as RenderResult
 from .client_session import RequestDropped as RequestDropped
 from .client_session import Session as Session
@@ -87,7 +88,7 @@ class Client:
     @property
     def connected(self) -> bool:
         """Whether the server is there and answers."""
-        return self._connected.is_set() and self._connection is not None and not self._connection.stalled
+        return self._connected.is_set() and not self._stalled()
 
     @property
     def server_pid(self) -> int | None:
@@ -120,9 +121,9 @@ class Client:
         deadline = Deadline(timeout_s)
         await self.wait_connected(deadline.remaining_s)
         self._session_ids += 1
-        session = Session(self._session_ids, spec, pool, self._send, self._reopen)
+        link = Link(self._send, self._reopen, lambda session_id: self._sessions.pop(session_id, None), self._stalled)
+        session = Session(self._session_ids, spec, pool, link)
         self._sessions[session.id] = session
-        session.on_close = lambda: self._sessions.pop(session.id, None)
         try:
             await asyncio.wait_for(asyncio.shield(session.open()), deadline.remaining_s)
         except BaseException as error:
@@ -195,6 +196,9 @@ class Client:
         if connection is not None:
             await connection.close()
 
+    def _stalled(self) -> bool:
+        return self._connection is not None and self._connection.stalled
+
     def _send(self, message: m.Message, payloads: Sequence[Buffer]) -> None:
         if self._connection is not None:
             self._connection.send(message, payloads)
@@ -217,7 +221,7 @@ class Client:
     def _on_lost(self, reason: str) -> None:
         """The server crashed or hangs. Its successor is started at once."""
         log.warning("%s", reason)
-        if self._connection is not None and self._connection.stalled and self._start:
+        if self._stalled() and self._start:
             self._kill_server()
         self._server_left(reason)
         self._wake()

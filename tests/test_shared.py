@@ -64,7 +64,7 @@ def test_acquire_waits_for_another_thread() -> None:
 
 @pytest.mark.parametrize(("frame_bytes", "slots"), [(0, 4), (100, 0), (100, 1025), (1 << 40, 1)])
 def test_pool_has_limits(frame_bytes: int, slots: int) -> None:
-    with pytest.raises(ValueError, match="expected 1..1024 slots"):
+    with pytest.raises(ValueError, match=r"expected 1\.\.1024 slots"):
         FramePool(frame_bytes, slots)
 
 
