@@ -22,7 +22,7 @@ CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still 
 
 @dataclass(frozen=True)
 class Link:
-    """What a session needs of its client: to send, to be opened again, to be forgotten, and whether the server hangs."""
+    """What a session needs of its client: to send, to be opened again, to be forgotten, to know a hanging server."""
 
     send: Callable[[m.Message, Sequence[Buffer]], None]
     ask_reopen: Callable[[], None]

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from fake_server import mix
 
 from drba.pixels import FrameLayout, Plane, pixel_format
 from engines.base import SourceFrame, Triplet
-from server.client import Client, Frame, FramePool, Session, StreamSpec
+from server.client import Client, Frame, FramePool, Session, StreamSpec, stop_server
 
+ROOT = Path(__file__).resolve().parent.parent
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
 SMALL = FrameLayout(38, 21, pixel_format("yuv420p10le"))  # odd height, 16-bit samples
 DEADLINE_S = 10.0  # for conditions that come true within milliseconds on an idle machine
@@ -137,3 +142,51 @@ class Gate:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+class Place:
+    """A private runtime folder, the gate in it, and what the servers started there have left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.gate = Gate(folder)
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    @property
+    def started(self) -> list[int]:
+        """The servers that were started."""
+        log = self.folder / "starts"
+        return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "server.log").read_text()
+
+    def leftovers(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()} - {"server.log", "server-stderr.log", "starts", "gate"}
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(fake_command(*options), env=self.environment, stdout=pipe, stderr=pipe, text=True)
+
+
+@contextmanager
+def private_place() -> Iterator[Place]:
+    """A folder whose servers are ended afterwards; nothing but logs may be left of them then."""
+    shared_memory = set(os.listdir("/dev/shm"))
+    with tempfile.TemporaryDirectory(prefix="drba-test-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DRBA_RUNTIME_DIR", folder)
+        patch.setenv("DRBA_TEST_START_LOG", f"{folder}/starts")
+        made = Place(Path(folder))
+        yield made
+        made.gate.let_through(1000)  # for requests that a failed test has left waiting
+        stop_server()
+        soon(lambda: not any(map(alive, made.started)))
+        made.gate.close()
+        assert made.leftovers() == set()
+    assert set(os.listdir("/dev/shm")) == shared_memory
+
+
+def connect(*options: str, **arguments: Any) -> Coroutine[Any, Any, Client]:
+    """Connect to the server of the private place; `options` are those of a server that is started."""
+    return Client.connect(command=fake_command(*options), **arguments)
