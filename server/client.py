@@ -37,12 +37,16 @@ CONNECT_TIMEOUT_S = 10.0  # to find or start a server; starting takes 0.3 s on a
 EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
 OPEN_TIMEOUT_S = 120.0  # to load a model; more for an engine that is built first
 RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # between attempts to get a server back; doubled each time
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # before another attempt to get a server back; doubled each time
+STABLE_S = 10.0  # a server that lived so long did not die of what it was asked first
 
 
 class Client:
     """A connection to the server that is kept up: when the server dies, requests fail at once, a new server is started
-    and the sessions are opened again, while the caller goes on with source frames."""
+    and the sessions are opened again, while the caller goes on with source frames.
+
+    `restarts` counts the times another server process took the place of the last one, also after an idle time.
+    """
 
     def __init__(self, endpoint: str | None, start: bool, command: Sequence[str] | None) -> None:
         """Use `connect` instead."""
@@ -59,6 +63,8 @@ class Client:
         self._connected = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
         self._why_not = "not connected"
+        self._retry_s = 0.0  # the first server that dies is replaced at once
+        self._connected_s = 0.0
         self._closed = False
 
     @classmethod
@@ -165,6 +171,7 @@ class Client:
         if self._welcome is not None and welcome.pid != self._welcome.pid:
             self.restarts += 1
         self._connection, self._welcome = connection, welcome
+        self._connected_s = asyncio.get_running_loop().time()
         self._connected.set()
 
     async def _find_or_start(self, connection: Connection, deadline: Deadline) -> m.Welcome:
@@ -236,11 +243,11 @@ class Client:
     def _kill_server(self) -> None:
         """End a server that hangs: it holds the lock that its successor needs.
 
-        It still is the process that said Welcome, because the unix socket to it is open.
+        The process cannot be another one by now: the unix socket to it is open.
         """
-        if socket_path(self._endpoint) is not None and self._welcome is not None:
+        if self._connection is not None and self._connection.local_pid is not None:
             with contextlib.suppress(OSError):
-                os.kill(self._welcome.pid, signal.SIGKILL)
+                os.kill(self._connection.local_pid, signal.SIGKILL)
 
     # --- getting over it ----------------------------------------------------------------------------------------------
 
@@ -258,17 +265,18 @@ class Client:
             session.reopen()
 
     async def _reconnect(self) -> None:
-        retry_s = FIRST_RETRY_S
+        if asyncio.get_running_loop().time() - self._connected_s > STABLE_S:
+            self._retry_s = 0.0
         try:
+            await self._disconnect()
             while not self._connected.is_set():
-                await self._disconnect()
+                await asyncio.sleep(self._retry_s)
+                self._retry_s = min(max(self._retry_s * 2, FIRST_RETRY_S), LAST_RETRY_S)
                 try:
                     await self._establish(Deadline(CONNECT_TIMEOUT_S))
                 except ServerError as error:
                     self._why_not = str(error)
-                    log.warning("%s; trying again in %.1f s", error, retry_s)
-                    await asyncio.sleep(retry_s)
-                    retry_s = min(retry_s * 2, LAST_RETRY_S)
+                    log.warning("%s; trying again in %.1f s", error, self._retry_s)
         finally:
             self._reconnecting = None
         log.info("connected to the server again, process %s", self.server_pid)

@@ -117,7 +117,7 @@ def _start_log(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
-    with contextlib.suppress(Exception):  # no usable stderr: then a crash leaves no stack
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no usable stderr: a crash leaves no stack, then
         faulthandler.enable()
 
 
