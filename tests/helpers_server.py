@@ -131,17 +131,27 @@ class Gate:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "gate"
         os.mkfifo(self.path)
+        os.mkfifo(f"{self.path}-arrivals")
         self._fd = os.open(self.path, os.O_RDWR)  # a reader does not wait for a writer, then
+        self._arrivals = os.open(f"{self.path}-arrivals", os.O_RDWR | os.O_NONBLOCK)
 
     @property
     def model(self) -> str:
         return f"gate:{self.path}"
+
+    def arrived(self) -> bool:
+        """Whether a request has come to the gate since the last one that was seen there."""
+        try:
+            return bool(os.read(self._arrivals, 1))
+        except BlockingIOError:
+            return False
 
     def let_through(self, requests: int) -> None:
         os.write(self._fd, bytes(requests))
 
     def close(self) -> None:
         os.close(self._fd)
+        os.close(self._arrivals)
 
 
 class Place:
@@ -163,7 +173,13 @@ class Place:
         return (self.folder / "server.log").read_text()
 
     def leftovers(self) -> set[str]:
-        return {path.name for path in self.folder.iterdir()} - {"server.log", "server-stderr.log", "starts", "gate"}
+        return {path.name for path in self.folder.iterdir()} - {
+            "server.log",
+            "server-stderr.log",
+            "starts",
+            "gate",
+            "gate-arrivals",
+        }
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE

@@ -162,7 +162,9 @@ def test_requests_of_a_cancelled_generation_are_not_rendered(place: Place) -> No
         async with await connect() as client:
             before = status()
             film = await Film.open(client, place.gate.model)
-            old = [film.ask(middle) for middle in range(5, 9)]
+            old = [film.ask(5)]
+            await eventually(place.gate.arrived)
+            old += [film.ask(middle) for middle in range(6, 9)]
             film.session.cancel(1)
             new = film.ask(20)
             late = film.ask(30, generation=0)
@@ -173,6 +175,7 @@ def test_requests_of_a_cancelled_generation_are_not_rendered(place: Place) -> No
             place.gate.let_through(2)
             assert film.output((await old[0]).outputs[0]) == film.expected(5, 0.75)
             assert (await new).generation == 1
+            assert place.gate.arrived() and not place.gate.arrived()
             after = status()
             assert (after.rendered - before.rendered, after.dropped - before.dropped) == (2, 4)
             await film.close()
@@ -186,7 +189,9 @@ def test_two_sessions_share_the_server_fairly(place: Place) -> None:
             greedy = await Film.open(one, place.gate.model, slots=60)
             modest = await Film.open(two, place.gate.model)
             before = status().rendered
-            many = [greedy.ask(middle) for middle in range(5, 17)]
+            many = [greedy.ask(5)]
+            await eventually(place.gate.arrived)
+            many += [greedy.ask(middle) for middle in range(6, 17)]
             await eventually(lambda: status().sessions[0].queued == 11)
             few = [modest.ask(middle) for middle in range(5, 9)]
             await eventually(lambda: status().sessions[1].queued == 4)
@@ -195,6 +200,7 @@ def test_two_sessions_share_the_server_fairly(place: Place) -> None:
             assert [session.rendered for session in status().sessions] == [7, 4], "those that came last did not wait"
             place.gate.let_through(5)
             await asyncio.gather(*many, *few)
+            assert sum(place.gate.arrived() for _ in range(99)) == 15
             await greedy.close()
             await modest.close()
 
@@ -205,7 +211,9 @@ def test_a_full_queue_refuses(place: Place) -> None:
     async def test() -> None:
         async with await connect() as client:
             film = await Film.open(client, place.gate.model, slots=300)
-            answers = [film.ask(middle) for middle in range(5, 5 + m.MAX_QUEUED + 2)]
+            answers = [film.ask(5)]
+            await eventually(place.gate.arrived)
+            answers += [film.ask(middle) for middle in range(6, 6 + m.MAX_QUEUED + 1)]
             with pytest.raises(ServerError, match="has 64 requests waiting; ask for less ahead"):
                 await answers[-1]
             closing = asyncio.ensure_future(film.session.close())
