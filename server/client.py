@@ -111,6 +111,8 @@ class Client:
 
     async def wait_connected(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Until the server is there, waking it if it has gone to sleep; ServerError if it is not in time."""
+        if self._closed:
+            raise ServerError("this client is closed; connect another")
         self._wake()
         try:
             await asyncio.wait_for(self._connected.wait(), timeout_s)
@@ -195,6 +197,8 @@ class Client:
             busy = path is None or listening(str(path))
             if welcome := await connection.greet(deadline.at_most(RELAUNCH_INTERVAL_S if busy else 0.1)):
                 return welcome
+        if path is not None and listening(str(path)):
+            raise ServerError(f"the server at {self._endpoint} is there but does not answer; kill it")
         raise ServerError(f"no server answers at {self._endpoint}, and none could be started in time; see its log")
 
     async def _disconnect(self) -> None:

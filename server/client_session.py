@@ -154,8 +154,7 @@ class Session:
         message.check()
         slot_of = {frame.number: frame.slot for frame in frames}
         pending = _Pending(message, slot_of, tuple(outputs), answer, time.perf_counter())
-        for slot in (*slot_of.values(), *outputs):
-            self.pool.retain(slot)
+        self.pool.retain(*slot_of.values(), *outputs)
         self._pending[message.request] = pending
         self._transmit(pending)
         return answer
@@ -339,8 +338,7 @@ class Session:
         pending = self._pending.pop(request, None)
         if pending is None:
             return None
-        for slot in (*pending.slot_of.values(), *pending.outputs):
-            self.pool.release(slot)
+        self.pool.release(*pending.slot_of.values(), *pending.outputs)
         self._settled.set()
         return pending
 

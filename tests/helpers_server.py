@@ -104,8 +104,7 @@ class Film:
         frames = [self.frame(middle + step) for step in (-1, 0, 1)]
         outputs = [self.slot() for _ in times]
         answer = self.session.render(frames[1], times, outputs, previous=frames[0], following=frames[2], **options)
-        for slot in [*outputs, *(frame.slot for frame in frames)]:
-            self.pool.release(slot)
+        self.pool.release(*outputs, *(frame.slot for frame in frames))
         return answer
 
     def expected(self, middle: int, at: float) -> bytes:

@@ -78,6 +78,23 @@ def test_a_killed_server_is_replaced_and_knows_nothing(place: Place) -> None:
     run(test())
 
 
+def test_servers_that_keep_dying_are_replaced_less_and_less_quickly(place: Place) -> None:
+    async def test() -> None:
+        async with await connect() as client:
+            waited_s = []
+            for deaths in (1, 2, 3):
+                os.kill(client.server_pid, signal.SIGKILL)
+                await eventually(lambda: not client.connected)
+                start_s = asyncio.get_running_loop().time()
+                await eventually(lambda: len(place.started) == deaths + 1)  # noqa: B023
+                waited_s.append(asyncio.get_running_loop().time() - start_s)
+                await client.wait_connected()
+                assert client.restarts == deaths
+            assert waited_s[1] > 0.1 and waited_s[2] > 0.2, waited_s
+
+    run(test())
+
+
 def test_a_server_that_hangs_fails_requests_and_may_come_back(place: Place) -> None:
     async def test() -> None:
         async with await connect() as client:
@@ -111,6 +128,19 @@ def test_a_server_that_hangs_for_good_is_replaced(place: Place, monkeypatch: pyt
             assert not alive(hung)
             await film.ask(8)
             await film.close()
+
+    run(test())
+
+
+def test_a_server_that_hangs_cannot_be_connected_to(place: Place) -> None:
+    async def test() -> None:
+        async with await connect() as client:
+            os.kill(client.server_pid, signal.SIGSTOP)
+            with pytest.raises(ServerError, match="is there but does not answer; kill it"):
+                await connect(timeout_s=0.7)
+            os.kill(client.server_pid, signal.SIGCONT)
+        with pytest.raises(ServerError, match="this client is closed"):
+            await Film.open(client)
 
     run(test())
 
