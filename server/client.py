@@ -17,6 +17,7 @@ from engines.base import StreamSpec as StreamSpec
 
 from . import messages as m
 from .client_session import Frame as Frame
+from .client_session import Link
 from .client_session import RenderResult as RenderResult
 from .client_session import RequestDropped as RequestDropped
 from .client_session import Session as Session
@@ -36,12 +37,16 @@ CONNECT_TIMEOUT_S = 10.0  # to find or start a server; starting takes 0.3 s on a
 EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
 OPEN_TIMEOUT_S = 120.0  # to load a model; more for an engine that is built first
 RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # between attempts to get a server back; doubled each time
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # before another attempt to get a server back; doubled each time
+STABLE_S = 10.0  # a server that lived so long did not die of what it was asked first
 
 
 class Client:
     """A connection to the server that is kept up: when the server dies, requests fail at once, a new server is started
-    and the sessions are opened again, while the caller goes on with source frames."""
+    and the sessions are opened again, while the caller goes on with source frames.
+
+    `restarts` counts the times another server process took the place of the last one, also after an idle time.
+    """
 
     def __init__(self, endpoint: str | None, start: bool, command: Sequence[str] | None) -> None:
         """Use `connect` instead."""
@@ -58,6 +63,8 @@ class Client:
         self._connected = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
         self._why_not = "not connected"
+        self._retry_s = 0.0  # the first server that dies is replaced at once
+        self._connected_s = 0.0
         self._closed = False
 
     @classmethod
@@ -87,7 +94,7 @@ class Client:
     @property
     def connected(self) -> bool:
         """Whether the server is there and answers."""
-        return self._connected.is_set() and self._connection is not None and not self._connection.stalled
+        return self._connected.is_set() and not self._stalled()
 
     @property
     def server_pid(self) -> int | None:
@@ -104,6 +111,8 @@ class Client:
 
     async def wait_connected(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Until the server is there, waking it if it has gone to sleep; ServerError if it is not in time."""
+        if self._closed:
+            raise ServerError("this client is closed; connect another")
         self._wake()
         try:
             await asyncio.wait_for(self._connected.wait(), timeout_s)
@@ -120,9 +129,9 @@ class Client:
         deadline = Deadline(timeout_s)
         await self.wait_connected(deadline.remaining_s)
         self._session_ids += 1
-        session = Session(self._session_ids, spec, pool, self._send, self._reopen)
+        link = Link(self._send, self._reopen, lambda session_id: self._sessions.pop(session_id, None), self._stalled)
+        session = Session(self._session_ids, spec, pool, link)
         self._sessions[session.id] = session
-        session.on_close = lambda: self._sessions.pop(session.id, None)
         try:
             await asyncio.wait_for(asyncio.shield(session.open()), deadline.remaining_s)
         except BaseException as error:
@@ -164,6 +173,7 @@ class Client:
         if self._welcome is not None and welcome.pid != self._welcome.pid:
             self.restarts += 1
         self._connection, self._welcome = connection, welcome
+        self._connected_s = asyncio.get_running_loop().time()
         self._connected.set()
 
     async def _find_or_start(self, connection: Connection, deadline: Deadline) -> m.Welcome:
@@ -187,6 +197,8 @@ class Client:
             busy = path is None or listening(str(path))
             if welcome := await connection.greet(deadline.at_most(RELAUNCH_INTERVAL_S if busy else 0.1)):
                 return welcome
+        if path is not None and listening(str(path)):
+            raise ServerError(f"the server at {self._endpoint} is there but does not answer; kill it")
         raise ServerError(f"no server answers at {self._endpoint}, and none could be started in time; see its log")
 
     async def _disconnect(self) -> None:
@@ -194,6 +206,9 @@ class Client:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+    def _stalled(self) -> bool:
+        return self._connection is not None and self._connection.stalled
 
     def _send(self, message: m.Message, payloads: Sequence[Buffer]) -> None:
         if self._connection is not None:
@@ -217,7 +232,7 @@ class Client:
     def _on_lost(self, reason: str) -> None:
         """The server crashed or hangs. Its successor is started at once."""
         log.warning("%s", reason)
-        if self._connection is not None and self._connection.stalled and self._start:
+        if self._stalled() and self._start:
             self._kill_server()
         self._server_left(reason)
         self._wake()
@@ -232,11 +247,11 @@ class Client:
     def _kill_server(self) -> None:
         """End a server that hangs: it holds the lock that its successor needs.
 
-        It still is the process that said Welcome, because the unix socket to it is open.
+        The process cannot be another one by now: the unix socket to it is open.
         """
-        if socket_path(self._endpoint) is not None and self._welcome is not None:
+        if self._connection is not None and self._connection.local_pid is not None:
             with contextlib.suppress(OSError):
-                os.kill(self._welcome.pid, signal.SIGKILL)
+                os.kill(self._connection.local_pid, signal.SIGKILL)
 
     # --- getting over it ----------------------------------------------------------------------------------------------
 
@@ -254,17 +269,18 @@ class Client:
             session.reopen()
 
     async def _reconnect(self) -> None:
-        retry_s = FIRST_RETRY_S
+        if asyncio.get_running_loop().time() - self._connected_s > STABLE_S:
+            self._retry_s = 0.0
         try:
+            await self._disconnect()
             while not self._connected.is_set():
-                await self._disconnect()
+                await asyncio.sleep(self._retry_s)
+                self._retry_s = min(max(self._retry_s * 2, FIRST_RETRY_S), LAST_RETRY_S)
                 try:
                     await self._establish(Deadline(CONNECT_TIMEOUT_S))
                 except ServerError as error:
                     self._why_not = str(error)
-                    log.warning("%s; trying again in %.1f s", error, retry_s)
-                    await asyncio.sleep(retry_s)
-                    retry_s = min(retry_s * 2, LAST_RETRY_S)
+                    log.warning("%s; trying again in %.1f s", error, self._retry_s)
         finally:
             self._reconnecting = None
         log.info("connected to the server again, process %s", self.server_pid)

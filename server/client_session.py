@@ -19,7 +19,15 @@ from .shared import FramePool
 MAX_RESENDS = 3  # of one request that the server lacks frames of; more means that the two ends do not agree
 CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still write into slots
 
-Send = Callable[[m.Message, Sequence[Buffer]], None]
+
+@dataclass(frozen=True)
+class Link:
+    """What a session needs of its client: to send, to be opened again, to be forgotten, to know a hanging server."""
+
+    send: Callable[[m.Message, Sequence[Buffer]], None]
+    ask_reopen: Callable[[], None]
+    forget: Callable[[int], object]
+    stalled: Callable[[], bool]
 
 
 class RequestDropped(ServerError):
@@ -64,29 +72,42 @@ class Session:
     being restarted every request fails at once; the session is opened again by itself.
     """
 
-    def __init__(self, session_id: int, spec: StreamSpec, pool: FramePool, send: Send, ask_reopen: Callable[[], None]):
+    def __init__(self, session_id: int, spec: StreamSpec, pool: FramePool, link: Link) -> None:
         self.id = session_id
         self.spec = spec
         self.pool = pool
         self.model, self.engine, self.transport = spec.model, spec.engine, ""
         self.generation = 0
-        self.ready = False
-        self.on_close: Callable[[], object] = lambda: None
-        self._send = send
-        self._ask_reopen = ask_reopen
+        self._link = link
         self._why_not = "the session is being opened"
         self._opening: asyncio.Future[None] | None = None
         self._known: KnownFrames[None] = KnownFrames(1)
         self._pending: dict[int, _Pending] = {}
         self._requests = 0
         self._settled = asyncio.Event()
+        self._ready = asyncio.Event()
         self._closed = self._refused = False
 
     # --- for the player -----------------------------------------------------------------------------------------------
 
     @property
+    def ready(self) -> bool:
+        """Whether the server has it open; a request fails at once while not."""
+        return self._ready.is_set()
+
+    @property
     def in_flight(self) -> int:
+        """Requests without an answer; their slots are retained."""
         return len(self._pending)
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Until requests can be made (again): for programs that would rather wait than go on without. ServerError."""
+        if not self.ready and not self._closed:
+            self._link.ask_reopen()
+        try:
+            await asyncio.wait_for(self._ready.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            raise ServerError(f"the session was not ready within {timeout_s:g} s: {self._why_not}") from None
 
     def render(
         self,
@@ -113,9 +134,8 @@ class Session:
             raise ValueError("render has one slot twice, expected different ones for all frames and outputs")
         answer: asyncio.Future[RenderResult] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_mark_retrieved)
-        if not self.ready or self._closed:
-            answer.set_exception(ServerError(f"no frame can be rendered now: {self._why_not}"))
-            self._ask_reopen()
+        if why_not := self._unavailable():
+            answer.set_exception(ServerError(f"no frame can be rendered now: {why_not}"))
             return answer
         self._requests += 1
         message = m.Render(
@@ -134,17 +154,24 @@ class Session:
         message.check()
         slot_of = {frame.number: frame.slot for frame in frames}
         pending = _Pending(message, slot_of, tuple(outputs), answer, time.perf_counter())
-        for slot in (*slot_of.values(), *outputs):
-            self.pool.retain(slot)
+        self.pool.retain(*slot_of.values(), *outputs)
         self._pending[message.request] = pending
         self._transmit(pending)
         return answer
+
+    def _unavailable(self) -> str:
+        """Why no request can be made now, after asking for the session to be opened if that helps; empty if one can."""
+        if not self.ready and not self._closed:
+            self._link.ask_reopen()
+        elif not self._closed:
+            return "the server does not answer" if self._link.stalled() else ""
+        return self._why_not
 
     def cancel(self, generation: int) -> None:
         """Drop the requests of generations below `generation`, which is that of requests from here on."""
         self.generation = max(self.generation, generation)
         if self.ready:
-            self._send(m.Cancel(self.id, self.generation), ())
+            self._link.send(m.Cancel(self.id, self.generation), ())
 
     async def close(self) -> None:
         """End the session; requests that are not being rendered are dropped. Afterwards nothing writes to the pool."""
@@ -152,7 +179,7 @@ class Session:
             return
         self._closed = True
         self._why_not = "the session is closed"
-        self._send(m.Close(self.id), ())
+        self._link.send(m.Close(self.id), ())
         deadline = Deadline(CLOSE_TIMEOUT_S)
         try:
             while self._pending:
@@ -162,7 +189,7 @@ class Session:
             pass
         finally:
             self.lose("the session is closed")
-            self.on_close()
+            self._link.forget(self.id)
 
     # --- for the client -----------------------------------------------------------------------------------------------
 
@@ -171,7 +198,7 @@ class Session:
         if self._opening is None or self._opening.done():
             self._opening = asyncio.get_running_loop().create_future()
             self._opening.add_done_callback(_mark_retrieved)
-            self._send(self._open_message(), ())
+            self._link.send(self._open_message(), ())
         return self._opening
 
     def reopen(self) -> None:
@@ -223,7 +250,8 @@ class Session:
 
     def lose(self, reason: str) -> None:
         """The server is gone, or this session's place in it, with all it knew."""
-        self.ready = self._refused = False
+        self._ready.clear()
+        self._refused = False
         if not self._closed:
             self._why_not = reason
         for request in list(self._pending):
@@ -235,9 +263,9 @@ class Session:
     def _opened(self, message: m.Opened) -> None:
         self.model, self.engine, self.transport = message.model, message.engine, message.transport
         self._known = KnownFrames(self.pool.slots if message.transport == "shared" else m.INLINE_FRAMES)
-        self.ready = True
+        self._ready.set()
         if self.generation:
-            self._send(m.Cancel(self.id, self.generation), ())
+            self._link.send(m.Cancel(self.id, self.generation), ())
         for pending in list(self._pending.values()):
             if pending.parked:
                 pending.parked = False
@@ -267,7 +295,7 @@ class Session:
         if not inline:
             self._known.forget_slots(pending.outputs)
         output_slots = () if inline else pending.outputs
-        self._send(replace(pending.message, attached=tuple(attached), output_slots=output_slots), payloads)
+        self._link.send(replace(pending.message, attached=tuple(attached), output_slots=output_slots), payloads)
 
     def _need(self, message: m.Need) -> None:
         pending = self._pending.get(message.request)
@@ -279,9 +307,9 @@ class Session:
             _fail(pending.answer, ServerError(f"the server asked for the same frames {MAX_RESENDS} times"))
         elif message.unknown_session:
             pending.parked = True
-            self.ready = False
+            self._ready.clear()
             self._why_not = "the session is being opened again"
-            self._ask_reopen()
+            self._link.ask_reopen()
         else:
             for number in message.frames:
                 self._known.forget(number)
@@ -310,8 +338,7 @@ class Session:
         pending = self._pending.pop(request, None)
         if pending is None:
             return None
-        for slot in (*pending.slot_of.values(), *pending.outputs):
-            self.pool.release(slot)
+        self.pool.release(*pending.slot_of.values(), *pending.outputs)
         self._settled.set()
         return pending
 

@@ -16,6 +16,7 @@ from drba.errors import ProtocolError, ServerError
 
 from .deadline import Deadline
 from .messages import MAX_FRAME_BYTES, Goodbye, Hello, Message, Welcome
+from .peers import peer_pid
 from .protocol import Buffer, parse_reply, serialize
 
 log = logging.getLogger("drba.client")
@@ -43,6 +44,7 @@ class Connection:
         on_lost: Callable[[str], None],
     ) -> None:
         self.welcome: Welcome | None = None
+        self.local_pid: int | None = None  # of the server, if it is on this machine, by the kernel's word
         self.unanswered_beats = 0
         self._on_message, self._on_stalled, self._on_lost = on_message, on_stalled, on_lost
         self._welcomed = asyncio.Event()
@@ -109,6 +111,7 @@ class Connection:
                 message, payloads = parse_reply([frame.buffer for frame in frames])
                 if isinstance(message, Welcome):
                     self.welcome = message
+                    self.local_pid = peer_pid(frames[0])
                     self._welcomed.set()
                 else:
                     self._ended |= isinstance(message, Goodbye)  # that it goes away now is no surprise

@@ -62,8 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None, open_renderer: OpenRenderer = open_renderer) -> int:
-    """Run the program; the exit status. `open_renderer` is replaced in tests."""
+def main(
+    argv: Sequence[str] | None = None, open_renderer: OpenRenderer = open_renderer, models: Sequence[str] = ()
+) -> int:
+    """Run the program; the exit status. `open_renderer` is replaced in tests; `models` is what Welcome offers."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.status:
@@ -72,13 +74,13 @@ def main(argv: Sequence[str] | None = None, open_renderer: OpenRenderer = open_r
         if arguments.stop:
             print("stopped" if stop_server(arguments.endpoint) else "no server is running")
             return 0
-        return _serve(arguments, open_renderer)
+        return _serve(arguments, open_renderer, models)
     except DrbaError as error:
         print(f"drba-server: {error}", file=sys.stderr)
         return error.exit_status
 
 
-def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer) -> int:
+def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: Sequence[str]) -> int:
     if not 0 < arguments.idle_timeout < 1e9:
         raise InputError(f"--idle-timeout is {arguments.idle_timeout:g}, expected a positive number of seconds")
     if not 1 <= arguments.workers <= 64:
@@ -93,7 +95,11 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer) -> int:
     try:
         _start_log(arguments.log or log_folder() / "server.log")
         server = Server(
-            open_renderer, endpoint=endpoint, workers=arguments.workers, idle_timeout_s=arguments.idle_timeout
+            open_renderer,
+            endpoint=endpoint,
+            workers=arguments.workers,
+            idle_timeout_s=arguments.idle_timeout,
+            models=models,
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda received, _: server.request_stop(signal.Signals(received).name))
@@ -117,7 +123,7 @@ def _start_log(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
-    with contextlib.suppress(Exception):  # no usable stderr: then a crash leaves no stack
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no usable stderr: a crash leaves no stack, then
         faulthandler.enable()
 
 

@@ -51,14 +51,12 @@ class FailureCode:
 
     MALFORMED = "malformed"  # the message breaks the protocol
     VERSION = "version"  # the header has another version
-    UNKNOWN_SESSION = "unknown_session"
     NOT_READY = "not_ready"  # the session is still being opened
     BUSY = "busy"  # MAX_QUEUED requests or MAX_SESSIONS sessions are reached
     INPUT = "input"  # opening: the user asked for what cannot work (InputError)
     MODEL = "model"  # opening: the model is unknown or has no weights (ModelError)
     OPEN = "open"  # opening failed in any other way
     RENDER = "render"  # the engine failed on this request
-    STOPPING = "stopping"  # the server is going away
 
 
 class Message(Record):

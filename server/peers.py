@@ -6,6 +6,8 @@ import os
 import time
 from dataclasses import dataclass, field
 
+import zmq
+
 
 @dataclass
 class Peer:
@@ -23,14 +25,21 @@ class Peer:
             self.pidfd = None
 
 
-def local_pid(peer_address: str) -> int | None:
-    """The process at the other end of a unix socket, as the kernel vouches for it.
+def peer_pid(frame: zmq.Frame) -> int | None:
+    """The process at the other end of the unix socket that a message came through, by the kernel's word; else None."""
+    try:
+        return pid_in_address(str(frame.get("Peer-Address")))
+    except zmq.ZMQError:  # no such property on this system
+        return None
 
-    `peer_address` is ZeroMQ's property: "host:uid:gid:pid" for a unix socket on Linux, an address elsewhere. The pid is
-    0 for a process of a container that this one cannot see.
+
+def pid_in_address(peer_address: str) -> int | None:
+    """The pid in ZeroMQ's "host:uid:gid:pid" of a unix socket on Linux; None for addresses of any other kind.
+
+    It is 0, which means None too, for a process of a container that this process cannot see.
     """
     fields = peer_address.split(":")
-    if len(fields) != 4 or not fields[3].isdecimal():
+    if len(fields) != 4 or not all(field.isdecimal() for field in fields[1:]):
         return None
     return int(fields[3]) or None
 

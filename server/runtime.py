@@ -25,11 +25,19 @@ def runtime_folder() -> Path:
     override, session_folder = os.environ.get(ENVIRONMENT), os.environ.get("XDG_RUNTIME_DIR")
     if override:
         folder = Path(override)
-    elif session_folder:
+    elif session_folder and _is_mine(Path(session_folder)):
         folder = Path(session_folder) / "drba-player"
     else:
         folder = Path(tempfile.gettempdir()) / f"drba-player-{os.getuid()}"
     return private_folder(folder)
+
+
+def _is_mine(folder: Path) -> bool:
+    """After su or sudo the environment still names the other user's folder."""
+    try:
+        return folder.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def private_folder(folder: Path) -> Path:
@@ -84,9 +92,12 @@ class InstanceLock:
         self._fd: int | None = None
 
     def acquire(self) -> bool:
-        """Take it; False if another process has it."""
+        """Take it; False if another process has it. ServerError if there cannot be a lock."""
         while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                raise ServerError(f"lock {self._path} cannot be created: {error.strerror}") from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -119,6 +119,11 @@ class Scheduler(Generic[K, J]):
         return len(self._lanes[key].queue) if key in self._lanes else 0
 
     @property
+    def waiting(self) -> bool:
+        """Whether `take` has something to give."""
+        return any(lane.queue for lane in self._lanes.values())
+
+    @property
     def busy(self) -> bool:
         """Whether any job is queued or running."""
         return any(lane.queue or lane.running for lane in self._lanes.values())

@@ -15,7 +15,7 @@ from drba.errors import ProtocolError, ServerError
 
 from . import messages as m
 from .dispatch import Dispatcher, OpenRenderer
-from .peers import Peer, local_pid, open_pidfd
+from .peers import Peer, open_pidfd, peer_pid
 from .protocol import MalformedMessage, parse_request, serialize
 from .runtime import socket_path
 from .session import FrameBuffer
@@ -182,10 +182,7 @@ class Server:
 
     def _add_peer(self, identity: bytes, frame: zmq.Frame) -> Peer | None:
         """None for a client whose process has ended already."""
-        pid = None
-        if socket_path(self._endpoint) is not None:
-            with contextlib.suppress(zmq.ZMQError):  # no such property on this system
-                pid = local_pid(str(frame.get("Peer-Address")))
+        pid = peer_pid(frame) if socket_path(self._endpoint) is not None else None
         try:
             peer = Peer(identity, pid, open_pidfd(pid))
         except ProcessLookupError:

@@ -13,6 +13,7 @@ import mmap
 import os
 import stat
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,24 +78,27 @@ class FramePool:
             self._counts[slot] = 1
             return slot
 
-    def retain(self, slot: int) -> None:
-        """Add a reference to a slot that has at least one; ValueError for a free slot."""
+    def retain(self, *slots: int) -> None:
+        """Add a reference to each of some slots; ValueError, and nothing is done, if one of them is free."""
         with self._changed:
-            self._held(slot)
-            self._counts[slot] += 1
+            self._check_held(slots)
+            for slot in slots:
+                self._counts[slot] += 1
 
-    def release(self, slot: int) -> None:
-        """Take a reference away; the slot is free at 0. ValueError for a slot that is free already."""
+    def release(self, *slots: int) -> None:
+        """Take a reference from each of some slots, free at 0; ValueError, and nothing is done, if one is free."""
         with self._changed:
-            self._held(slot)
-            self._counts[slot] -= 1
-            if self._counts[slot] == 0:
-                self._free.append(slot)
-                self._changed.notify()
+            self._check_held(slots)
+            for slot in slots:
+                self._counts[slot] -= 1
+                if self._counts[slot] == 0:
+                    self._free.append(slot)
+                    self._changed.notify()
 
-    def _held(self, slot: int) -> None:
-        if not 0 <= slot < self.slots or self._counts[slot] == 0:
-            raise ValueError(f"slot {slot} is not acquired; expected one of {self.slots} slots that is in use")
+    def _check_held(self, slots: Sequence[int]) -> None:
+        for slot in slots:
+            if not 0 <= slot < self.slots or self._counts[slot] < slots.count(slot):
+                raise ValueError(f"slot {slot} is not acquired; expected one of {self.slots} slots that is in use")
 
     def buffer(self, slot: int) -> memoryview:
         """The slot's bytes, writable; valid until the slot is free and the pool open."""

@@ -98,17 +98,23 @@ class WorkerPool:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._chores and (taken := self._scheduler.take()) is None:
-                    if self._stopping:
-                        return
-                    self._changed.wait()
-                chore = self._chores.popleft() if self._chores else None
-            if chore is not None:
-                _run_chore(chore)
-                continue
-            assert taken is not None
+        # No names in this loop: a thread that waits here must not keep the last job's session, and its memory, alive.
+        while self._wait():
+            self._do_next()
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False when there never will be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._chores or self._scheduler.waiting)
+            return bool(self._chores or self._scheduler.waiting)
+
+    def _do_next(self) -> None:
+        with self._changed:
+            chore = self._chores.popleft() if self._chores else None
+            taken = None if chore else self._scheduler.take()
+        if chore is not None:
+            _run_chore(chore)
+        elif taken is not None:
             serial, job = taken
             result = _run_job(job)
             with self._changed:

@@ -2,7 +2,7 @@
 
 It takes all of drba-server's options. A model's name says how the renderer behaves: `mix` mixes the neighbours, `noop`
 does nothing, `boom` fails at every request, `missing` cannot be opened, and `gate:FIFO` waits at every request until a
-byte can be read from that pipe. With a FIFO, the test decides when a request ends.
+byte can be read from that pipe, after writing one to the pipe FIFO-arrivals: the test decides when a request ends.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ class FakeRenderer:
         if self.model == "boom":
             raise RuntimeError("the device is on fire")
         if self.model == "gate":
-            with open(self._argument, "rb", buffering=0) as gate:
-                gate.read(1)
+            arrivals = os.open(f"{self._argument}-arrivals", os.O_RDWR)  # so that opening waits for nobody
+            gate = os.open(self._argument, os.O_RDWR)
+            os.write(arrivals, b"\0")
+            os.read(gate, 1)
+            os.close(gate)
+            os.close(arrivals)
         if self.model != "noop":
             for at, output in zip(times, outputs, strict=True):
                 mix(triplet, at, output)
