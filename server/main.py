@@ -31,8 +31,7 @@ def open_renderer(spec: StreamSpec) -> Renderer:
     """The engines' renderer; imported here, on first use, so that starting up stays quick."""
     import engines
 
-    made: Renderer = engines.open_renderer(spec)  # type: ignore[attr-defined]
-    return made
+    return engines.open_renderer(spec)
 
 
 def default_workers() -> int:
