@@ -169,7 +169,7 @@ end
 
 -- What is set on the player for the added track only. The container cannot say it all (chroma siting before mpv 0.40, rotation).
 local function dress_track()
-    local params = mp.get_property_native("video-dec-params") or mp.get_property_native("video-params") or {}
+    local params = mp.get_property_native("video-params") or {}
     local parts = {}
     for _, field in ipairs(COLOUR_FIELDS) do
         local value = params[field[1]]
@@ -269,6 +269,7 @@ open_film = function()
         path = path,
         stream = track["ff-index"],
         offset_s = mp.get_property_bool("rebase-start-time") and mp.get_property_number("demuxer-start-time", 0) or 0,
+        pixel_aspect = mp.get_property_number("video-params/par", 0),
         display_fps = mp.get_property_number("display-fps", 0),
         fps = options.fps, model = options.model, engine = options.engine, scale = options.scale,
         scdet = options.scdet, scdet_threshold = options.scdet_threshold,

@@ -54,6 +54,7 @@ class FilmRequest:
     scale: float = 1.0
     scene: SceneOptions = SceneOptions()
     stream: int | None = None
+    pixel_aspect: float = 0.0  # as mpv shows the film's own track; 0 where it has not said
 
     @classmethod
     def parse(cls, data: dict[str, Any]) -> FilmRequest:
@@ -68,6 +69,7 @@ class FilmRequest:
                 engine=str(data.get("engine", "auto")),
                 scale=float(data.get("scale", 1.0)),
                 scene=SceneOptions(bool(data.get("scdet", True)), float(data.get("scdet_threshold", 0.3))),
+                pixel_aspect=float(data.get("pixel_aspect") or 0),
                 stream=None if data.get("stream") is None else int(data["stream"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -109,7 +111,7 @@ class Film:
         clock = OutputClock.aligned(self.rate, self.info.start_s - request.offset_s)
         layout = self.info.layout
         frames = clock.frames_until(self.info.end_s - request.offset_s)
-        self.file = VirtualFile(layout, clock, frames, self.info.colour, self.info.sample_aspect)
+        self.file = VirtualFile(layout, clock, frames, self.info.colour, self._sample_aspect())
         self._pool = FramePool(layout.frame_bytes, POOL_SLOTS)
         matrix = _MATRIX_NAMES.get(self.info.colour.matrix)
         if matrix is None:
@@ -125,6 +127,12 @@ class Film:
         decoder = Decoder(source, self._pool, request.offset_s, request.scene, matrix)
         self._context = StreamContext(clock, frames, self._pool, decoder, playhead, self.stats)
         self.track = Track(self.file, lambda first: OutputStream(self._context, first))
+
+    def _sample_aspect(self) -> Fraction:
+        """What mpv found counts: containers and codecs contradict each other, and players choose differently."""
+        if self.request.pixel_aspect > 0:
+            return Fraction(self.request.pixel_aspect).limit_denominator(10_000)
+        return self.info.sample_aspect
 
     @classmethod
     async def open(cls, request: FilmRequest, playhead: Playhead) -> Film:

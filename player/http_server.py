@@ -26,7 +26,7 @@ class FrameStream(Protocol):
 
     def frames(self) -> AsyncIterator[tuple[int, memoryview, Kind]]: ...
 
-    async def close(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Track:
@@ -37,17 +37,12 @@ class Track:
         self.open_stream = open_stream
         self.on_frame: Callable[[int, Kind], None] = lambda number, kind: None
         self._reader: asyncio.Task[object] | None = None
-        self._turn = asyncio.Lock()
 
-    async def take_over(self) -> None:
-        """Make the current task the only reader; returns when the one before has given back its frames."""
+    def take_over(self) -> None:
+        """Make the current task the only reader."""
         before, self._reader = self._reader, asyncio.current_task()
         if before is not None and before is not self._reader and not before.done():
             before.cancel()
-        await self._turn.acquire()
-
-    def leave(self) -> None:
-        self._turn.release()
 
     def close(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -108,13 +103,19 @@ class FrameServer:
             # A drain then means that the kernel has everything: only then may a frame's memory be used again.
             request.transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined]
         try:
-            await _send(response, track, first, last)
+            missing = await _send(response, track, first, last)
         except ConnectionError:
             log.debug("the reader of byte %d went away", first)
+            return response
+        if missing and request.transport is not None:
+            # The data ended before the length that the container states; only a closed connection says so to the reader.
+            log.info("the film ends %d bytes before its stated length", missing)
+            request.transport.close()
         return response
 
 
-async def _send(response: web.StreamResponse, track: Track, first: int, last: int) -> None:
+async def _send(response: web.StreamResponse, track: Track, first: int, last: int) -> int:
+    """Write bytes `first`..`last`; returns how many of them do not exist."""
     file = track.file
     remaining = last - first + 1
 
@@ -130,31 +131,27 @@ async def _send(response: web.StreamResponse, track: Track, first: int, last: in
         await write(memoryview(file.header)[skip:])
         number, skip = 0, 0
     if remaining <= 0:
-        return
-    await track.take_over()
+        return 0
+    track.take_over()
+    # The head of the first cluster needs no frame: a reader that only looks for the first time stamp is served at once.
+    await write(memoryview(file.prefix(number))[skip:])
+    skip = max(0, skip - PREFIX_BYTES)
+    if remaining <= 0:
+        return 0
+    stream = track.open_stream(number)
     try:
-        # The head of the first cluster needs no frame: a reader that only looks for the first time stamp is served at once.
-        await write(memoryview(file.prefix(number))[skip:])
-        skip = max(0, skip - PREFIX_BYTES)
-        stream = track.open_stream(number)
-        try:
-            async with aclosing(stream.frames()) as frames:  # type: ignore[type-var]
-                async for shown, picture, kind in frames:
-                    if shown != number:
-                        await write(memoryview(file.prefix(shown)))
-                    await write(picture[: file.layout.frame_bytes][skip:])
-                    skip = 0
-                    track.on_frame(shown, kind)
-                    if remaining <= 0:
-                        return
-        finally:
-            await stream.close()
+        async with aclosing(stream.frames()) as frames:  # type: ignore[type-var]
+            async for shown, picture, kind in frames:
+                if shown != number:
+                    await write(memoryview(file.prefix(shown)))
+                await write(picture[: file.layout.frame_bytes][skip:])
+                skip = 0
+                track.on_frame(shown, kind)
+                if remaining <= 0:
+                    return 0
     finally:
-        track.leave()
-    if remaining > 0:
-        # The data ended before the length the container states. Only a broken connection says so to the reader.
-        log.info("the film ends %d bytes before its stated length", remaining)
-        response._req.transport.abort() if response._req and response._req.transport else None
+        stream.close()
+    return remaining
 
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")

@@ -100,13 +100,19 @@ class OutputStream:
             finally:
                 self._release(job)
 
-    async def close(self) -> None:
-        """Stop decoding, drop what the server has not begun, give back all slots."""
-        self._planner.cancel()
-        await asyncio.gather(self._planner, return_exceptions=True)
+    def close(self) -> None:
+        """Stop decoding, drop what the server has not begun, give back all slots.
+
+        Not a coroutine: a reader that goes away is cancelled by its connection and by its successor, and a second
+        cancellation must not interrupt this.
+        """
         self._context.decoder.stop(self._run)
         if self._context.session is not None:
             self._context.session.cancel(self._generation + 1)
+        self._planner.add_done_callback(lambda _: self._give_back())
+        self._planner.cancel()
+
+    def _give_back(self) -> None:
         while not self._jobs.empty():
             job = self._jobs.get_nowait()
             if job is not None:
@@ -161,10 +167,6 @@ class OutputStream:
                 previous, middle = middle, following
         except Exception:
             log.exception("planning stopped at output frame %d", number)
-        finally:
-            for source in (previous,):
-                if source is not None and source in self._window:
-                    self._forget(source)
         await self._jobs.put(None)
 
     def _end(self, last: SourceSlot) -> int:
@@ -191,17 +193,26 @@ class OutputStream:
         middle: SourceSlot,
         following: SourceSlot | None,
     ) -> None:
-        pool = self._context.pool
         wanted = [plan for plan in planned if plan.kind is Kind.INTERPOLATED and self._worth_asking(plan)]
-        outputs = {plan.number: await self._output_slot() for plan in wanted}
-        answer = None
-        if wanted:
-            answer = self._ask(wanted, list(outputs.values()), previous, middle, following)
-        for plan in planned:
-            shown = previous if plan.show < 0 and previous is not None else middle
-            pool.retain(shown.slot)
-            output = outputs.get(plan.number)
-            await self._jobs.put(Job(plan, shown.slot, output, answer if output is not None else None))
+        outputs: dict[int, int] = {}
+        try:
+            for plan in wanted:
+                outputs[plan.number] = await self._output_slot()
+            answer = self._ask(wanted, list(outputs.values()), previous, middle, following) if wanted else None
+            for plan in planned:
+                shown = previous if plan.show < 0 and previous is not None else middle
+                output = outputs.get(plan.number)
+                job = Job(plan, shown.slot, output, answer if output is not None else None)
+                self._context.pool.retain(shown.slot)
+                try:
+                    await self._jobs.put(job)
+                except asyncio.CancelledError:
+                    self._context.pool.release(shown.slot)
+                    raise
+                outputs.pop(plan.number, None)  # the job's now
+        finally:
+            for slot in outputs.values():
+                self._context.pool.release(slot)
 
     def _worth_asking(self, plan: PlannedOutput) -> bool:
         """Whether it can be ready: what cannot is not begun, so that the frames after it can be."""

@@ -35,6 +35,8 @@ _PQ = ClipSpec(
 )
 _SD = replace(_TINY, matrix="smpte170m", primaries="smpte170m", transfer="smpte170m", rate=Fraction(30000, 1001))
 
+_VP9 = (("deadline", "realtime"), ("cpu-used", "8"))
+
 #: File name and contents of every kind of picture that must come through unchanged; the spec is what is to be
 #: expected of it.
 COLOUR_VARIANTS: dict[str, tuple[str, ClipSpec]] = {
@@ -42,12 +44,12 @@ COLOUR_VARIANTS: dict[str, tuple[str, ClipSpec]] = {
     "bt601-pal": ("bt601pal.mkv", replace(_SD, matrix="bt470bg", primaries="bt470bg", rate=Fraction(25))),
     "bt709": ("bt709.mkv", _TINY),
     "bt2020-pq-10bit": ("pq.mkv", _PQ),
-    "bt2020-hlg-10bit": ("hlg.mkv", replace(_PQ, transfer="arib-std-b67", codec="ffv1", codec_options=())),
+    "bt2020-hlg-10bit": ("hlg.mkv", replace(_PQ, transfer="arib-std-b67", codec="libx264", codec_options=())),
     "full-range": ("full.mkv", replace(_TINY, color_range="pc")),
     "422": ("422.mkv", replace(_TINY, pixel_format="yuv422p")),
     "422-10bit": ("422p10.mkv", replace(_TINY, pixel_format="yuv422p10le")),
     "444": ("444.mkv", replace(_TINY, pixel_format="yuv444p")),
-    "odd-420": ("odd420.mkv", replace(_TINY, width=175, height=99, codec="ffv1", codec_options=())),
+    "odd-420": ("odd420.mkv", replace(_TINY, width=175, height=99, codec="libvpx-vp9", codec_options=_VP9)),
     "odd-444": ("odd444.mkv", replace(_TINY, width=175, height=99, pixel_format="yuv444p")),
     "anamorphic": ("anamorphic.mkv", replace(_TINY, width=216, height=144, sample_aspect=Fraction(32, 27))),
     "rotated-90": ("rotated90.mp4", replace(_TINY, rotation=90)),

@@ -1,0 +1,28 @@
+"""Every test runs against a server of its own, in a private runtime folder, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.client import stop_server
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where generated clips are kept for the whole run."""
+    return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("run")
+    folder.chmod(0o700)
+    os.environ["DRBA_RUNTIME_DIR"] = str(folder)
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    yield
+    stop_server()
