@@ -41,11 +41,9 @@ class FlowEstimator:
     def flow(self, number_a: int, luma_a: Plane, number_b: int, luma_b: Plane) -> NDArray[np.float32]:
         """Flow from frame a to frame b, (rows, columns, 2) as (x, y): a's pixel p is found in b at p + flow(p)."""
         a, b = self._reduced(number_a, luma_a), self._reduced(number_b, luma_b)
-        flow: NDArray[np.float32]
         if min(a.shape) < MIN_ANALYSIS_SIDE:
-            flow = np.zeros((*a.shape, 2), np.float32)
-        else:
-            flow = self._searcher().calc(a, b, None)  # type: ignore[arg-type]  # None: no initial flow
+            return np.zeros((*a.shape, 2), np.float32)
+        flow: NDArray[np.float32] = self._searcher().calc(a, b, None)
         return flow
 
     def _reduced(self, number: int, luma: Plane) -> NDArray[np.uint8]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
 
-Plane = NDArray[np.uint8] | NDArray[np.uint16]
+Plane = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class PixelFormat:
     is_rgb: bool = False
 
     @property
-    def dtype(self) -> type[np.uint8] | type[np.uint16]:
-        return np.uint8 if self.depth == 8 else np.uint16
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        return np.dtype(np.uint8 if self.depth == 8 else np.uint16)
 
     @property
     def sample_bytes(self) -> int:
@@ -114,9 +115,8 @@ class FrameLayout:
 
     def views(self, buffer: memoryview | bytes | bytearray | NDArray[np.uint8]) -> list[Plane]:
         """Planes as arrays that share `buffer` (at least `frame_bytes` long), writable where it is."""
-        dtype = self.format.dtype
         return [
-            np.frombuffer(buffer, dtype, rows * samples, offset).reshape(rows, samples)
+            np.frombuffer(buffer, self.format.dtype, rows * samples, offset).reshape(rows, samples)
             for (rows, samples), offset in zip(self.plane_shapes, self.plane_offsets, strict=True)
         ]
 

@@ -78,7 +78,7 @@ def _padded(field: FloatMap) -> FloatMap:
 
 
 def _sample(plane: Plane, coordinates: FloatMap) -> Plane:
-    return cv2.remap(plane, coordinates, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload,no-any-return]
+    return cv2.remap(plane, coordinates, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _blend(near: Plane, far: Plane, far_weight: float | FloatMap, out: Plane) -> None:

@@ -11,14 +11,17 @@ import asyncio
 import contextlib
 import json
 import logging
+import logging.handlers
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from drba.errors import DrbaError
 from server.client import Client
+from server.runtime import log_folder
 
 from .film import Film, FilmRequest
 from .http_server import FrameServer
@@ -31,6 +34,7 @@ log = logging.getLogger("bridge")
 SCRIPT = "drba"  # mpv's name for drba.lua
 CLIENT_MESSAGE = "drba-bridge"
 STATS_INTERVAL_S = 0.5
+LOG_BYTES = 1 << 20  # and one older file beside it
 
 
 class Bridge:
@@ -183,13 +187,16 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("bridge", help="started by drba.lua: publishes in-between frames to one mpv")
     parser.add_argument("--ipc", required=True, metavar="SOCKET", help="mpv's input-ipc-server")
     parser.add_argument("--owned-folder", metavar="DIR", help="folder of that socket, removed when mpv is gone")
-    parser.add_argument("--log", metavar="FILE", help="log file (default: standard error)")
+    parser.add_argument("--log", metavar="FILE", type=Path, help="log file (default: bridge.log in the log folder)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    handler = logging.FileHandler(arguments.log) if arguments.log else logging.StreamHandler()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])
+    path = arguments.log or log_folder() / "bridge.log"
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s", handlers=[handler]
+    )
     try:
         asyncio.run(_main(arguments.ipc))
     except DrbaError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -52,7 +52,7 @@ class FilmRequest:
     model: str = "auto"
     engine: str = "auto"
     scale: float = 1.0
-    scene: SceneOptions = SceneOptions()
+    scene: SceneOptions = field(default_factory=SceneOptions)
     stream: int | None = None
     pixel_aspect: float = 0.0  # as mpv shows the film's own track; 0 where it has not said
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -24,7 +24,7 @@ CHUNK_BYTES = 1 << 20
 class FrameStream(Protocol):
     """Output frames in order from one place on."""
 
-    def frames(self) -> AsyncIterator[tuple[int, memoryview, Kind]]: ...
+    def frames(self) -> AsyncGenerator[tuple[int, memoryview, Kind], None]: ...
 
     def close(self) -> None: ...
 
@@ -101,7 +101,7 @@ class FrameServer:
             return response
         if request.transport is not None:
             # A drain then means that the kernel has everything: only then may a frame's memory be used again.
-            request.transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined]
+            request.transport.set_write_buffer_limits(high=0)
         try:
             missing = await _send(response, track, first, last)
         except ConnectionError:
@@ -140,7 +140,7 @@ async def _send(response: web.StreamResponse, track: Track, first: int, last: in
         return 0
     stream = track.open_stream(number)
     try:
-        async with aclosing(stream.frames()) as frames:  # type: ignore[type-var]
+        async with aclosing(stream.frames()) as frames:
             async for shown, picture, kind in frames:
                 if shown != number:
                     await write(memoryview(file.prefix(shown)))

@@ -93,7 +93,9 @@ def build_mpv_options(
 def parse_mpv_argument(argument: str) -> tuple[str, str]:
     """`--name=value`, `--name` (yes) or `--no-name` as a pair; InputError for anything else."""
     if not argument.startswith("--") or len(argument) < 3:
-        raise InputError(f"{argument!r} after --: expected an mpv option such as --fs or --start=60; files go before --")
+        raise InputError(
+            f"{argument!r} after --: expected an mpv option such as --fs or --start=60; files go before --"
+        )
     name, equals, value = argument[2:].partition("=")
     if name == "script":
         return "scripts-append", value
@@ -155,7 +157,7 @@ def _run_mpv(files: Sequence[str], mpv_options: list[tuple[str, str]], report: R
     failures: list[str] = []
     ended = threading.Event()
 
-    @player.event_callback("seek", "playback-restart", "client-message", "end-file", "shutdown")  # type: ignore[untyped-decorator]
+    @player.event_callback("seek", "playback-restart", "client-message", "end-file", "shutdown")
     def on_event(event: Any) -> None:
         data = event.as_dict(decoder=mpv.lazy_decoder)
         name = data["event"]
@@ -172,7 +174,7 @@ def _run_mpv(files: Sequence[str], mpv_options: list[tuple[str, str]], report: R
 
     first_track: list[int | None] = []
 
-    @player.property_observer("vid")  # type: ignore[untyped-decorator]
+    @player.property_observer("vid")
     def on_track(_: str, value: Any) -> None:
         if first_track and isinstance(value, int) and first_track[-1] not in (None, value):
             report.track_switched()

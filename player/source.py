@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.error
@@ -54,12 +56,12 @@ class DecodedFrame:
 
     def planes(self) -> list[Plane]:
         """Rows may be padded to the right; read-only by convention."""
-        dtype = self.layout.format.dtype
         sample_bytes = self.layout.format.sample_bytes
-        return [
-            np.frombuffer(plane, dtype).reshape(-1, plane.line_size // sample_bytes)[:rows, :samples]
-            for plane, (rows, samples) in zip(self.frame.planes, self.layout.plane_shapes, strict=True)
-        ]
+        planes: list[Plane] = []
+        for plane, (rows, samples) in zip(self.frame.planes, self.layout.plane_shapes, strict=True):
+            all_samples = np.frombuffer(memoryview(plane), self.layout.format.dtype)
+            planes.append(all_samples.reshape(-1, plane.line_size // sample_bytes)[:rows, :samples])
+        return planes
 
 
 def carried_format(name: str) -> PixelFormat:
@@ -144,7 +146,7 @@ class VideoSource:
                 log.warning("%s: reading stopped (%s)", self.url, _reason(error))
                 return
             try:
-                yield from packet.decode()  # type: ignore[misc]
+                yield from packet.decode()
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
@@ -171,7 +173,7 @@ class VideoSource:
         if not videos:
             raise MediaError(f"{self.url}: no video in it; DRBA needs a film with moving pictures")
         best = self._container.streams.best("video")
-        return best if best in videos else videos[0]  # type: ignore[return-value]
+        return best if best in videos else videos[0]
 
     def _decode_first(self) -> VideoFrame:
         for frame in self._decode():
@@ -195,7 +197,7 @@ class VideoSource:
         return StreamInfo(
             layout=layout,
             colour=_colour(frame),
-            sample_aspect=Fraction(stream.sample_aspect_ratio or frame.sample_aspect_ratio or 1) or Fraction(1),
+            sample_aspect=Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1),
             average_rate=stream.average_rate or stream.guessed_rate,
             start_s=start_s,
             end_s=end_s if end_s is not None else start_s + UNKNOWN_DURATION_S,
@@ -208,11 +210,11 @@ class VideoSource:
 def _colour(frame: VideoFrame) -> Colour:
     max_cll = max_fall = 0
     mastering = None
-    for data in frame.side_data:
-        if data.type == SideDataType.CONTENT_LIGHT_LEVEL:
-            max_cll, max_fall = np.frombuffer(data, np.uint32, 2).tolist()
-        elif data.type == SideDataType.MASTERING_DISPLAY_METADATA:
-            mastering = _mastering(bytes(data))
+    side_data: Any = frame.side_data  # a mapping by type, which its stub does not say
+    if (light := side_data.get(SideDataType.CONTENT_LIGHT_LEVEL)) is not None:
+        max_cll, max_fall = np.frombuffer(memoryview(light), np.uint32, 2).tolist()
+    if (display := side_data.get(SideDataType.MASTERING_DISPLAY_METADATA)) is not None:
+        mastering = _mastering(bytes(display))
     full_range = {1: False, 2: True}.get(int(frame.color_range))
     if frame.format.name.startswith("yuvj"):
         full_range = True
@@ -230,7 +232,7 @@ def _colour(frame: VideoFrame) -> Colour:
 def _mastering(data: bytes) -> Mastering | None:
     """AVMasteringDisplayMetadata: 3 x 2 + 2 + 2 rationals, then two flags."""
     values = np.frombuffer(data, np.int32, 22)
-    numbers = [float(n) / d if d else 0.0 for n, d in values[:20].reshape(10, 2)]
+    numbers = [int(n) / int(d) if d else 0.0 for n, d in values[:20].reshape(10, 2)]
     if not (values[20] and values[21]):
         return None
     points = tuple((numbers[2 * i], numbers[2 * i + 1]) for i in range(4))
@@ -244,8 +246,6 @@ def _reason(error: BaseException) -> str:
 
 def check_input(path: str) -> None:
     """InputError with one clear line where a local path cannot be a film; URLs pass."""
-    import os
-
     if "://" in path:
         return
     if not os.path.exists(path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -73,7 +73,7 @@ class OutputStream:
         self._planner = asyncio.ensure_future(self._plan())
         self._window: list[SourceSlot] = []
 
-    async def frames(self) -> AsyncIterator[tuple[int, memoryview, Kind]]:
+    async def frames(self) -> AsyncGenerator[tuple[int, memoryview, Kind], None]:
         """(number, picture, what it is); the picture is valid until the next one is asked for.
 
         A frame that is not ready when it is due is replaced by the nearest source frame.

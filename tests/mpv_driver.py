@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -71,10 +72,8 @@ class Mpv:
     def quit(self) -> int:
         """Quit as a viewer would; the exit status."""
         if self.process.poll() is None:
-            try:
+            with contextlib.suppress(OSError):
                 self._socket.sendall(b'{"command":["quit"]}\n')
-            except OSError:
-                pass
             try:
                 self.process.wait(DEADLINE_S)
             except subprocess.TimeoutExpired:
@@ -163,9 +162,7 @@ class Mpv:
         began = time.monotonic()
         seen = len(self.events)
         self.command("seek", time_s, "absolute+exact")
-        event = self.wait_for(
-            lambda: next((e for e in self.events[seen:] if e["event"] == "playback-restart"), None)
-        )
+        event = self.wait_for(lambda: next((e for e in self.events[seen:] if e["event"] == "playback-restart"), None))
         return float(event["at"] - began)
 
     def screenshot(self) -> bytes:

@@ -1,0 +1,30 @@
+# Two commands for a fresh Debian or Ubuntu: `make demo` installs and plays, `make test` installs and tests.
+
+VENV := .venv
+PYTHON ?= python3
+PLAY_PACKAGES := mpv libmpv2 ffmpeg
+TEST_PACKAGES := $(PLAY_PACKAGES) xvfb luajit
+
+.PHONY: demo test install clean
+
+demo: install
+	$(VENV)/bin/drba-player --demo
+
+test: $(VENV)/.test-installed
+	@tools/apt-install $(TEST_PACKAGES)
+	$(VENV)/bin/python -m pytest
+
+install: $(VENV)/.installed
+	@tools/apt-install $(PLAY_PACKAGES)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@tools/make-venv $(PYTHON) $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
