@@ -192,8 +192,9 @@ class VideoSource:
         if stream.duration:
             end_s = start_s + stream.duration * time_base
         elif self._container.duration:
-            container_start = Fraction(self._container.start_time or 0, av.time_base)
-            end_s = container_start + Fraction(self._container.duration, av.time_base)
+            end_s = Fraction(self._container.duration, av.time_base)
+            if "matroska" not in self._container.format.name:  # whose duration counts from 0, not from the first picture
+                end_s += Fraction(self._container.start_time or 0, av.time_base)
         return StreamInfo(
             layout=layout,
             colour=_colour(frame),

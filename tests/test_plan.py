@@ -1,0 +1,122 @@
+"""What every output frame shows: tables of source times, cuts and held drawings."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from drba.timeline import OutputClock
+from player.plan import Kind, Neighbour, PlannedOutput, Relation, plan_triplet, relation
+from player.playhead import START_GRACE_S, Playhead
+
+
+def plan_film(
+    source_s: list[Fraction], clock: OutputClock, frames: int, relations: dict[int, Relation] | None = None
+) -> list[PlannedOutput]:
+    """Plan a whole film; `relations[i]` is that of source frame i to the one before it."""
+    relations = relations or {}
+    planned: list[PlannedOutput] = []
+    for i, middle in enumerate(source_s):
+        before = Neighbour(source_s[i - 1], relations.get(i, Relation.MOTION)) if i else None
+        after = Neighbour(source_s[i + 1], relations.get(i + 1, Relation.MOTION)) if i + 1 < len(source_s) else None
+        planned += plan_triplet(clock, len(planned), frames, before, middle, after)
+    return planned
+
+
+def film(rate: Fraction, count: int) -> list[Fraction]:
+    return [k / rate for k in range(count)]
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_whole_multiples_show_every_source_frame(factor: int) -> None:
+    planned = plan_film(film(Fraction(24), 12), OutputClock(Fraction(24 * factor)), 12 * factor)
+    assert [output.number for output in planned] == list(range(12 * factor))
+    shown = [output.number for output in planned if output.kind is Kind.SOURCE and output.number <= 11 * factor]
+    assert shown == [k * factor for k in range(12)]
+    assert {output.kind for output in planned if output.number % factor and output.number < 11 * factor} == {
+        Kind.INTERPOLATED
+    }
+
+
+def test_times_count_from_the_previous_frame() -> None:
+    planned = plan_film(film(Fraction(24), 3), OutputClock(Fraction(60)), 6)
+    assert [output.time for output in planned] == [
+        None,
+        pytest.approx(1.4),
+        pytest.approx(0.8),
+        pytest.approx(1.2),
+        pytest.approx(0.6),
+        None,
+    ]
+
+
+def test_rounded_timestamps_still_are_source_frames() -> None:
+    rounded = [Fraction(round(k * 1001 / 24), 1000) for k in range(200)]
+    planned = plan_film(rounded, OutputClock(Fraction(48000, 1001)), 398)
+    assert all(output.kind is Kind.SOURCE for output in planned if output.number % 2 == 0)
+
+
+def test_variable_frame_rate_interpolates_by_timestamps() -> None:
+    source = [Fraction(k) for k in (0, 1, 3, 4)]
+    planned = plan_film([time / 24 for time in source], OutputClock(Fraction(48)), 9)
+    assert [output.time for output in planned] == [
+        None, 0.5, None, 1.25, 0.5, 0.75, None, 0.5, None,
+    ]  # fmt: skip
+
+
+def test_no_picture_crosses_a_cut() -> None:
+    planned = plan_film(film(Fraction(24), 4), OutputClock(Fraction(96)), 13, {2: Relation.CUT})
+    between = [output for output in planned if 4 < output.number < 8]
+    assert [output.kind for output in between] == [Kind.CUT] * 3
+    assert [output.show for output in between] == [0, -1, -1]  # the old picture until the new one's own time
+
+
+def test_held_drawings_cost_nothing() -> None:
+    planned = plan_film(film(Fraction(24), 3), OutputClock(Fraction(48)), 5, {1: Relation.HELD})
+    assert [output.kind for output in planned] == [Kind.SOURCE, Kind.HELD, Kind.SOURCE, Kind.INTERPOLATED, Kind.SOURCE]
+
+
+def test_slide_shows_are_not_motion() -> None:
+    assert relation(Fraction(1, 24), cut=False, held=False) is Relation.MOTION
+    assert relation(Fraction(1), cut=False, held=False) is Relation.CUT
+    assert relation(Fraction(1), cut=False, held=True) is Relation.HELD
+
+
+def test_the_first_frame_stands_before_its_time_and_the_last_after() -> None:
+    planned = plan_triplet(OutputClock(Fraction(48)), 0, 8, None, Fraction(1, 12), None)
+    assert [output.kind for output in planned] == [Kind.SOURCE] * 8
+
+
+class Now:
+    def __init__(self) -> None:
+        self.time_s = 100.0
+
+    def __call__(self) -> float:
+        return self.time_s
+
+
+def test_nothing_is_due_without_a_player_or_while_it_is_paused() -> None:
+    playhead = Playhead(Now())
+    assert playhead.seconds_until(5.0, 0.0, 100.0) == float("inf")
+    playhead.observe(1.0)
+    playhead.paused = True
+    assert playhead.seconds_until(5.0, 0.0, 100.0) == float("inf")
+
+
+def test_the_position_moves_on_at_the_players_speed() -> None:
+    now = Now()
+    playhead = Playhead(now, speed=2.0)
+    now.time_s += 10
+    playhead.observe(20.0)
+    now.time_s += 1
+    assert playhead.seconds_until(24.0, 0.0, 100.0) == pytest.approx(1.0)
+
+
+def test_a_new_stream_starts_to_play_shortly_after_it_was_opened() -> None:
+    now = Now()
+    playhead = Playhead(now)
+    playhead.observe(3.0)  # the place that was left
+    assert playhead.seconds_until(60.5, 60.0, 100.0) == pytest.approx(0.5)
+    now.time_s += START_GRACE_S + 0.2
+    assert playhead.seconds_until(60.5, 60.0, 100.0) == pytest.approx(0.3)
