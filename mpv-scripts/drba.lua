@@ -319,9 +319,9 @@ end)
 -- What the viewer asks for -------------------------------------------------------------------------------------------
 
 local function turn_on()
-    if not film then return say("DRBA: nothing is playing") end
-    if wanted and (film.on or film.opening or bridge == "starting") then return end
+    if wanted and film and (film.on or film.opening or bridge == "starting") then return end
     wanted = true
+    if not film then return say("DRBA: on from the next film") end
     if not film.track then say("DRBA: starting", 10) end
     open_film()
 end
