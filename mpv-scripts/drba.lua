@@ -336,10 +336,11 @@ local function toggle()
     if wanted then turn_off() else turn_on() end
 end
 
-mp.register_event("file-loaded", function()
-    film = new_film()
+local function file_loaded()
+    film = film or new_film()
     if wanted then open_film() end
-end)
+end
+mp.register_event("file-loaded", file_loaded)
 
 mp.register_event("end-file", function()
     if film and (film.url or film.opening) then ask_bridge("close", {id = film.id}) end
@@ -354,6 +355,9 @@ mp.register_event("shutdown", function()
         os.remove(owned_folder)
     end
 end)
+
+-- A script may be loaded while a file is playing: drba-player loads this one, and mpv's load-script does at any time.
+if selected_video() and mp.get_property_native("video-params") then file_loaded() end
 
 mp.add_key_binding("D", "toggle", toggle)
 mp.register_script_message("toggle", toggle)

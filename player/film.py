@@ -80,7 +80,7 @@ def output_rate(wanted: str, source_rate: Fraction, display_fps: float) -> Fract
     """Frames a second to show, exactly; InputError where the film has as many already or `wanted` is malformed."""
     wanted = wanted.strip().lower()
     if wanted == "auto":
-        wanted = "display" if display_fps >= source_rate * MIN_RATE_GAIN else "2x"
+        wanted = "display" if display_fps > 0 else "2x"
     if wanted == "display":
         if display_fps <= 0:
             raise InputError("the display's rate is not known; choose --fps 2x or a number")

@@ -35,6 +35,8 @@ class Track:
     def __init__(self, file: VirtualFile, open_stream: Callable[[int], FrameStream]) -> None:
         self.file = file
         self.open_stream = open_stream
+        #: Where the film's data turned out to end, once a reader has got there; None while it may be whole.
+        self.end_byte: int | None = None
         self.on_frame: Callable[[int, Kind], None] = lambda number, kind: None
         self._reader: asyncio.Task[object] | None = None
 
@@ -89,6 +91,9 @@ class FrameServer:
             raise web.HTTPNotFound
         size = track.file.size
         first, last = _parse_range(request.headers.get("Range"), size)
+        if track.end_byte is not None and first >= track.end_byte:
+            # FFmpeg asks again, for eleven seconds, where a connection ended early. It takes this for the end of the file.
+            return web.Response(status=206, headers={"Content-Range": f"bytes {first}-{first}/{first}"})
         response = web.StreamResponse(
             status=206 if "Range" in request.headers else 200,
             headers={"Accept-Ranges": "bytes", "Content-Type": "video/x-matroska", "Cache-Control": "no-store"},
@@ -110,6 +115,7 @@ class FrameServer:
         if missing and request.transport is not None:
             # The data ended before the length that the container states; only a closed connection says so to the reader.
             log.info("the film ends %d bytes before its stated length", missing)
+            track.end_byte = last + 1 - missing
             request.transport.close()
         return response
 

@@ -193,7 +193,9 @@ class VideoSource:
             end_s = start_s + stream.duration * time_base
         elif self._container.duration:
             end_s = Fraction(self._container.duration, av.time_base)
-            if "matroska" not in self._container.format.name:  # whose duration counts from 0, not from the first picture
+            if (
+                "matroska" not in self._container.format.name
+            ):  # whose duration counts from 0, not from the first picture
                 end_s += Fraction(self._container.start_time or 0, av.time_base)
         return StreamInfo(
             layout=layout,

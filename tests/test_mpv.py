@@ -126,7 +126,7 @@ def test_seeks_are_about_as_fast_as_without(film: Path) -> None:
 
 def test_playing_to_the_end_drops_nothing_and_ends(clip_folder: Path) -> None:
     clip = clips.with_cut(clip_folder)
-    with Mpv([clip.path], script_opts={**TWICE, "drba-start": "yes"}) as mpv:
+    with Mpv([clip.path], "--idle=yes", script_opts={**TWICE, "drba-start": "yes"}) as mpv:
         mpv.wait_log("DRBA on")
         dropped = [0]
 
