@@ -34,6 +34,7 @@ log = logging.getLogger("bridge")
 SCRIPT = "drba"  # mpv's name for drba.lua
 CLIENT_MESSAGE = "drba-bridge"
 STATS_INTERVAL_S = 0.5
+MAX_INHERITED_FD = 1024
 LOG_BYTES = 1 << 20  # and one older file beside it
 
 
@@ -192,6 +193,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    # mpv 0.35 hands its listening IPC socket down to us; held open here, it would hide that mpv has died.
+    os.closerange(3, MAX_INHERITED_FD)
     path = arguments.log or log_folder() / "bridge.log"
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
     logging.basicConfig(

@@ -13,7 +13,7 @@ from drba.errors import DrbaError
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 2.0  # mpv listens before it starts us; after this it is gone
 RETRY_S = 0.02
 LINE_LIMIT_BYTES = 1 << 24  # a track list of a file with hundreds of attachments is long
 
