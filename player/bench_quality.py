@@ -87,8 +87,10 @@ def gaps(
     """Every second of `pictures` as a gap between its neighbours; the last one has no neighbour and is dropped."""
 
     def related(a: Picture, b: Picture) -> Relation:
-        held = scene.is_held(*(scene.held_signature(p.planes[0], layout.format.depth) for p in (a, b)))
-        cut = not held and scene.is_cut(*(scene.thumbnail(p.planes, layout, matrix, full_range) for p in (a, b)))
+        first, second = (scene.held_signature(picture.planes[0], layout.format.depth) for picture in (a, b))
+        held = scene.is_held(first, second)
+        small_a, small_b = (scene.thumbnail(picture.planes, layout, matrix, full_range) for picture in (a, b))
+        cut = not held and scene.is_cut(small_a, small_b)
         return relation(b.time_s - a.time_s, cut=cut, held=held)
 
     kept: list[Picture] = []  # previous, middle and following of the triplet about to be used
@@ -156,7 +158,9 @@ class Restorer:
         if method == "repeat":
             return before
         if method == "blend":
-            return np.asarray(cv2.addWeighted(before, 0.5, after, 0.5, 0.0), before.dtype)
+            blend: Plane = np.empty_like(after)
+            cv2.addWeighted(before, 0.5, after, 0.5, 0.0, dst=blend)
+            return blend
         if method == "symmetric":
             out = np.empty_like(after)
             self._warper.render([(after, before, out)], flow * np.float32(-0.5), flow * np.float32(0.5), 0.5)

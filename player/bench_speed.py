@@ -52,7 +52,7 @@ def moving_frames(layout: FrameLayout) -> list[list[Plane]]:
             left, top = (max(0, int(value)) for value in at)
             piece = _window(front, front_shape, margin - (at - (left, top)))
             plane[top : top + piece.shape[0], left : left + piece.shape[1]] = piece[: rows - top, : columns - left]
-            planes.append(plane.astype(fmt.dtype))
+            planes.append(np.asarray(plane, fmt.dtype))
     return frames
 
 
@@ -89,8 +89,10 @@ def measure(
     def render_next(out: Sequence[Plane]) -> None:
         with lock:
             middle = next(numbers)
-        near = [SourceFrame(number, frames[number % len(frames)]) for number in (middle - 1, middle, middle + 1)]
-        renderer.render(Triplet(*near), [0.5], [out])
+        previous, now, following = (
+            SourceFrame(number, frames[number % len(frames)]) for number in (middle - 1, middle, middle + 1)
+        )
+        renderer.render(Triplet(previous, now, following), [0.5], [out])
 
     took_ms: list[float] = []
     failures: list[BaseException] = []
