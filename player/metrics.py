@@ -35,14 +35,18 @@ class SsimReference:
         self._variance = _smooth(self._x * self._x) - self._mean_square
 
     def ssim(self, picture: Plane) -> float:
-        """Mean over the picture, borders reflected."""
+        """Mean of `map`."""
+        return float(np.mean(self.map(picture)))
+
+    def map(self, picture: Plane) -> NDArray[np.float32]:
+        """SSIM around each pixel, borders reflected."""
         y = picture * self._scale
         mean = _smooth(y)
         product, square = self._mean * mean, mean * mean
         c1, c2 = np.float32(0.01**2), np.float32(0.03**2)
         numerator = (2 * product + c1) * (2 * (_smooth(self._x * y) - product) + c2)
         denominator = (self._mean_square + square + c1) * (self._variance + _smooth(y * y) - square + c2)
-        return float(np.mean(numerator / denominator))
+        return np.asarray(numerator / denominator, np.float32)
 
 
 def _smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
