@@ -16,7 +16,7 @@ from drba.remap import FloatMap
 from .base import SourceFrame, StreamSpec, Triplet
 from .memory import keep_freed_memory
 
-CACHED_FLOWS = 8  # both flows of the triplets being rendered; kept for a second request of the same triplet
+CACHED_FLOWS = 8  # fine and rough ones of the triplets being rendered; kept for a second request of the same triplet
 
 
 class FlowRenderer:
@@ -29,7 +29,7 @@ class FlowRenderer:
         cv2.setNumThreads(1)
         keep_freed_memory()
         self._interpolator = FlowInterpolator(spec.layout, scale=spec.scale, linear=spec.linear, use_drm=use_drm)
-        self._flows: OrderedDict[tuple[int, int], FloatMap] = OrderedDict()
+        self._flows: OrderedDict[tuple[int, int, bool], FloatMap] = OrderedDict()
         self._lock = threading.Lock()
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
@@ -50,7 +50,7 @@ class FlowRenderer:
             flow = self._flow(middle, near)
             timestep = self._interpolator.timestep_map(
                 flow,
-                self._flow(middle, beyond) if beyond is not None else None,
+                self._flow(middle, beyond, rough=True) if beyond is not None else None,
                 abs(time - 1),
                 *(intervals if before else intervals[::-1]),
             )
@@ -60,13 +60,13 @@ class FlowRenderer:
         with self._lock:
             self._flows.clear()
 
-    def _flow(self, a: SourceFrame, b: SourceFrame) -> FloatMap:
-        key = (a.number, b.number)
+    def _flow(self, a: SourceFrame, b: SourceFrame, *, rough: bool = False) -> FloatMap:
+        key = (a.number, b.number, rough)
         with self._lock:
             known = self._flows.get(key)
         if known is not None:
             return known
-        flow = self._interpolator.flow(a.number, a.planes, b.number, b.planes)
+        flow = self._interpolator.flow(a.number, a.planes, b.number, b.planes, rough=rough)
         with self._lock:
             self._flows[key] = flow
             while len(self._flows) > CACHED_FLOWS:

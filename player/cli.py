@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import drba
 from drba.errors import DrbaError
 
-from . import bridge
+from . import bench, bridge
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"drba-player {drba.__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     bridge.add_parser(subparsers)
+    bench.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))

@@ -99,6 +99,12 @@ def output_rate(wanted: str, source_rate: Fraction, display_fps: float) -> Fract
     return rate
 
 
+def matrix_name(info: StreamInfo) -> str:
+    """FFmpeg's name of the stream's YUV matrix, or of the one that players assume where it does not say."""
+    assumed = "bt709" if info.layout.height > _HD_ROWS else "smpte170m"
+    return _MATRIX_NAMES.get(info.colour.matrix, assumed)
+
+
 class Film:
     """Owns everything of one film; `close` gives it all back."""
 
@@ -113,9 +119,7 @@ class Film:
         frames = clock.frames_until(self.info.end_s - request.offset_s)
         self.file = VirtualFile(layout, clock, frames, self.info.colour, self._sample_aspect())
         self._pool = FramePool(layout.frame_bytes, POOL_SLOTS)
-        matrix = _MATRIX_NAMES.get(self.info.colour.matrix)
-        if matrix is None:
-            matrix = "bt709" if layout.height > _HD_ROWS else "smpte170m"
+        matrix = matrix_name(self.info)
         self.spec = StreamSpec(
             layout=layout,
             matrix=matrix,
