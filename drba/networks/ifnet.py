@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .warp import Size, backward_warp, backward_warp_reduced, corner_means, resize
+from .warp import Size, backward_warp, backward_warp_reduced, corner_means, precise, resize
 
 RESIDUAL_CONVOLUTIONS = 8
 CARRIED_FEATURES = 8
@@ -105,9 +105,9 @@ class Block(nn.Module):
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * outputs, 4, 2, 1), nn.PixelShuffle(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Works in the precision of its weights; takes and returns float32, so that flow loses nothing between blocks."""
+        """Works in the precision of its weights; returns at least float32, so that flow loses nothing between blocks."""
         x = x.to(self.lastconv[0].weight.dtype)  # type: ignore[union-attr, arg-type]
-        return self.lastconv(self.convblock(self.conv0(x))).float()
+        return precise(self.lastconv(self.convblock(self.conv0(x))))
 
 
 def _reduce(inputs: int, outputs: int) -> nn.Sequential:
@@ -185,10 +185,10 @@ class IFNet(nn.Module):
 
     def layers(self, image: Tensor, *, fast: bool = False) -> Layers:
         """(N, 3, H, W) image in 0..1 -> its layers; `fast` prepares them for the fast form of `forward`."""
-        full = image.float()
+        full = precise(image)
         if self.encode is not None:
             features = self.encode(image.to(self.encode.cnn0.weight.dtype))
-            full = torch.cat((full, features.float()), 1)
+            full = torch.cat((full, features.to(full.dtype)), 1)
         return Layers(full, corner_means(full) if fast else None)
 
     def first_estimate(self, first: Layers, second: Layers, timestep: Tensor, scale: float) -> Estimate:

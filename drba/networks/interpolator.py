@@ -49,7 +49,7 @@ class Interpolator(ABC):
     """Renders frames between frames with one network on one device.
 
     Frames are float tensors (1, 3, H, W), RGB in 0..1, of one size of at least 1x1, on any device; results are float32 tensors
-    of that shape on `device`. Frames that are not divisible by the network's size multiple are padded on the right and bottom
+    of that shape on `device` (float64 where `dtype` is). Frames that are not divisible by the network's size multiple are padded on the right and bottom
     by repeating the edge; others are not resampled. An instance has no mutable state: threads may share it.
     """
 
@@ -136,7 +136,7 @@ class Interpolator(ABC):
                 raise InputError(f"timestep {timestep} is out of range; expected 0..{end:g}")
 
     def _prepare(self, frame: Tensor) -> Tensor:
-        frame = frame.to(device=self.device, dtype=torch.float32)
+        frame = frame.to(device=self.device, dtype=torch.promote_types(self.dtype, torch.float32))
         height, width = frame.shape[-2:]
         bottom, right = -height % self.size_multiple, -width % self.size_multiple
         return F.pad(frame, (0, right, 0, bottom), mode="replicate") if bottom or right else frame

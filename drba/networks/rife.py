@@ -70,7 +70,7 @@ class RifeInterpolator(Interpolator):
         layers = self.layers(first), self.layers(second)
 
         def render(chunk: list[float]) -> Tensor:
-            maps = torch.tensor(chunk, dtype=torch.float32, device=first.device).view(-1, 1, 1, 1)
+            maps = torch.tensor(chunk, dtype=first.dtype, device=first.device).view(-1, 1, 1, 1)
             return self._render([layers[0]] * len(chunk), [layers[1]] * len(chunk), maps)
 
         return self._batched(timesteps, first, render)

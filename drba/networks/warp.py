@@ -1,7 +1,7 @@
 """Backward and forward warping of torch tensors, on any device.
 
 Both take flow (N, 2, H, W), x then y, in pixels, and compute coordinates in float32 whatever the network's own precision:
-in half precision they are off by up to a pixel at 1080p.
+in half precision they are off by up to a pixel at 1080p. float64 is kept, for checking against a reference without rounding.
 """
 
 from __future__ import annotations
@@ -20,24 +20,30 @@ Size = tuple[int, int]
 
 
 @lru_cache(maxsize=GRID_CACHE_SIZE)
-def _centred_grid(size: Size, device: torch.device) -> Tensor:
-    """The pixel centres, -1..1 from the centre of the first pixel to the centre of the last: float32 (1, 2, h, w)."""
-    y, x = torch.meshgrid(*(torch.linspace(-1.0, 1.0, n, device=device) for n in size), indexing="ij")
+def _centred_grid(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The pixel centres, -1..1 from the centre of the first pixel to the centre of the last: (1, 2, h, w)."""
+    y, x = torch.meshgrid(*(torch.linspace(-1.0, 1.0, n, device=device, dtype=dtype) for n in size), indexing="ij")
     return torch.stack((x, y)).unsqueeze(0)
 
 
 @lru_cache(maxsize=GRID_CACHE_SIZE)
-def _edged_grid(size: Size, device: torch.device) -> Tensor:
-    """The pixel centres, -1..1 from the outer edge of the first pixel to that of the last: float32 (1, 2, h, w)."""
-    y, x = torch.meshgrid(*((torch.arange(n, device=device) + 0.5) * (2.0 / n) - 1.0 for n in size), indexing="ij")
+def _edged_grid(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The pixel centres, -1..1 from the outer edge of the first pixel to that of the last: (1, 2, h, w)."""
+    axes = ((torch.arange(n, device=device, dtype=dtype) + 0.5) * (2.0 / n) - 1.0 for n in size)
+    y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y)).unsqueeze(0)
 
 
 @lru_cache(maxsize=GRID_CACHE_SIZE)
-def _pixel_grid(size: Size, device: torch.device) -> Tensor:
-    """Column and row of each pixel, float32 (1, 2, h, w)."""
-    y, x = torch.meshgrid(*(torch.arange(n, device=device, dtype=torch.float32) for n in size), indexing="ij")
+def pixel_grid(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Column and row of each pixel: (1, 2, h, w)."""
+    y, x = torch.meshgrid(*(torch.arange(n, device=device, dtype=dtype) for n in size), indexing="ij")
     return torch.stack((x, y)).unsqueeze(0)
+
+
+def precise(x: Tensor) -> Tensor:
+    """`x` in at least float32: what coordinates, flow and sums are kept in."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def resize(x: Tensor, size: Size) -> Tensor:
@@ -53,7 +59,7 @@ def backward_warp(image: Tensor, flow: Tensor, *, padding: str = "border") -> Te
     Beyond the edge is the edge pixel (`padding` "border") or 0 ("zeros").
     """
     height, width = image.shape[-2:]
-    grid = _centred_grid((height, width), flow.device)
+    grid = _centred_grid((height, width), flow.device, precise(flow).dtype)
     return _sample(image, grid, flow, max(width - 1, 1), max(height - 1, 1), padding)
 
 
@@ -70,14 +76,14 @@ def backward_warp_reduced(corners: Tensor, flow: Tensor) -> Tensor:
     first is the same wherever these four pixels share one flow, and costs h * w samples instead of H * W.
     """
     height, width = corners.shape[-2] - 1, corners.shape[-1] - 1
-    grid = _edged_grid((flow.shape[-2], flow.shape[-1]), flow.device)
+    grid = _edged_grid((flow.shape[-2], flow.shape[-1]), flow.device, precise(flow).dtype)
     return _sample(corners, grid, flow, width, height, "border")
 
 
 def _sample(image: Tensor, grid: Tensor, flow: Tensor, x_span: int, y_span: int, padding: str) -> Tensor:
-    flow = flow.float()
+    flow = precise(flow)
     points = torch.stack((flow[:, 0] * (2.0 / x_span) + grid[:, 0], flow[:, 1] * (2.0 / y_span) + grid[:, 1]), dim=-1)
-    warped = F.grid_sample(image.float(), points, mode="bilinear", padding_mode=padding, align_corners=True)
+    warped = F.grid_sample(image.to(points.dtype), points, mode="bilinear", padding_mode=padding, align_corners=True)
     return warped.to(image.dtype)
 
 
@@ -86,19 +92,19 @@ def splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> Tensor:
 
     Every source pixel is spread bilinearly over the four target pixels around its landing point. Contributions are averaged,
     or weighted with exp(`metric`) (N, 1, H, W) where a metric is given (softmax splatting, Niklaus & Liu 2020). A target that
-    nothing reached is 0. Non-finite flow reaches nothing. Sums are float32.
+    nothing reached is 0. Non-finite flow reaches nothing. Sums are at least float32.
     """
     n, channels, height, width = values.shape
-    ones = values.new_ones((n, 1, height, width), dtype=torch.float32)
-    weight = ones if metric is None else metric.float().exp()
-    source = torch.cat((values.float() * weight, weight.expand(n, 1, height, width)), dim=1)
-    total = _splat_sum(source, flow.float())
+    flow = precise(flow)
+    weight = flow.new_ones((n, 1, height, width)) if metric is None else precise(metric).exp()
+    source = torch.cat((values * weight, weight.expand(n, 1, height, width)), dim=1)
+    total = _splat_sum(source, flow)
     return (total[:, :channels] / (total[:, channels:] + NORMALISE_EPSILON)).to(values.dtype)
 
 
 def _splat_sum(source: Tensor, flow: Tensor) -> Tensor:
     n, channels, height, width = source.shape
-    landing = _pixel_grid((height, width), flow.device) + flow
+    landing = pixel_grid((height, width), flow.device, flow.dtype) + flow
     x, y = landing[:, 0], landing[:, 1]
     reachable = (x > -1) & (x < width) & (y > -1) & (y < height)  # False for NaN
     x, y = torch.where(reachable, x, -1.0), torch.where(reachable, y, -1.0)
