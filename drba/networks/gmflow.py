@@ -1,7 +1,7 @@
 """GMFlow: optical flow by matching features globally at an eighth of the size, then locally at a quarter.
 
-Parameter names are those of the public checkpoints. Source: Xu et al., "GMFlow: Learning Optical Flow via Global Matching"
-(CVPR 2022).
+Parameter names are those of the public checkpoints. Source: Xu et al., "GMFlow: Learning Optical Flow via Global
+Matching" (CVPR 2022).
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ class GMFlow(nn.Module):
         )
 
     def features(self, image: Tensor) -> Features:
-        """(1, 3, H, W) in 0..1 -> what `forward` takes; depends on this image alone, so it may be kept for the next pair."""
-        return self.backbone(image.to(self.upsampler[0].weight.dtype))  # type: ignore[union-attr, arg-type]
+        """(1, 3, H, W) in 0..1 -> what `forward` takes; depends on this image alone, so it may be kept for the next
+        pair."""
+        return self.backbone(image.to(self.upsampler[0].weight.dtype))  # type: ignore[arg-type]
 
     def forward(self, first: Features, second: Features) -> tuple[Tensor, Tensor]:
         """Flow first -> second and second -> first, float32 (1, 2, H, W) in pixels."""
@@ -110,7 +111,8 @@ def _match_locally(source: Tensor, target: Tensor) -> Tensor:
 
 
 def window_scores(query: Tensor, key: Tensor, radius: int) -> Tensor:
-    """Scaled dot product of each query with the keys around it, row by row, 0 outside: (N, C, h, w) -> (N, (2r+1)², h, w).
+    """Scaled dot product of each query with the keys around it, row by row, 0 outside: (N, C, h, w) -> (N, (2r+1)², h,
+    w).
 
     One offset at a time: all at once would hold (2r+1)² copies of the features, over a gigabyte at 1080p.
     """

@@ -21,7 +21,9 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm = nn.InstanceNorm2d(outputs)  # no parameters
         self.downsample = (
-            None if stride == 1 and inputs == outputs else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), self.norm)
+            None
+            if stride == 1 and inputs == outputs
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), self.norm)
         )
 
     def forward(self, x: Tensor) -> Tensor:

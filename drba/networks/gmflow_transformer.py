@@ -1,7 +1,7 @@
 """The transformer of GMFlow: self and cross attention between the features of two images, in windows.
 
-Features are (N, 128, h, w) outside and (N, h, w, 128) inside. Source: Xu et al., "GMFlow" (CVPR 2022); shifted windows after
-Liu et al., "Swin Transformer" (ICCV 2021).
+Features are (N, 128, h, w) outside and (N, h, w, 128) inside. Source: Xu et al., "GMFlow" (CVPR 2022); shifted windows
+after Liu et al., "Swin Transformer" (ICCV 2021).
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
 
 
 class AttentionLayer(nn.Module):
-    """Attention of source to target and, in the cross layer, a feed-forward network; returns source plus the message."""
+    """Attention of source to target and, in the cross layer, a feed-forward network; returns source plus the
+    message."""
 
     def __init__(self, *, feed_forward: bool) -> None:
         super().__init__()
@@ -102,7 +103,9 @@ class AttentionLayer(nn.Module):
         for projection, x in ((self.q_proj, source), (self.k_proj, target), (self.v_proj, target)):
             rolled = torch.roll(projection(x), (-shift[0], -shift[1]), (1, 2)) if mask is not None else projection(x)
             windows.append(split_windows(rolled, splits).flatten(1, 2))
-        message = attention(*windows, None if mask is None else mask.repeat(len(source), 1, 1))
+        message = attention(
+            windows[0], windows[1], windows[2], None if mask is None else mask.repeat(len(source), 1, 1)
+        )
         message = merge_windows(message.view(-1, h // splits, w // splits, CHANNELS), splits)
         if mask is not None:
             message = torch.roll(message, shift, (1, 2))
@@ -124,7 +127,8 @@ class TransformerLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Enhances the features of two images with each other: (N, 128, h, w) twice -> the same; h, w divisible by `splits`."""
+    """Enhances the features of two images with each other: (N, 128, h, w) twice -> the same; h, w divisible by
+    `splits`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """GMFSS and GMFSS-union with distance ratio maps.
 
-Both splat the two frames and their features forward, along GMFlow's flow at half the size, to the time in between and let a
-grid network make the frame of them. Union adds an in-between frame of RIFE at half the size. The work for a frame or pair that
-does not depend on the time is kept for the next triplet; `fast` computes the same as `reference`.
+Both splat the two frames and their features forward, along GMFlow's flow at half the size, to the time in between and
+let a grid network make the frame of them. Union adds an in-between frame of RIFE at half the size. The work for a frame
+or pair that does not depend on the time is kept for the next triplet; `fast` computes the same as `reference`.
 
 Source: DRBA, https://github.com/routineLife1/DRBA; GMFSS_Fortuna, https://github.com/98mxr/GMFSS_Fortuna.
 """
@@ -10,7 +10,7 @@ Source: DRBA, https://github.com/routineLife1/DRBA; GMFSS_Fortuna, https://githu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +149,7 @@ class GmfssInterpolator(Interpolator):
         self, distance: float, before: PairData, after: PairData, drm: DrmOptions
     ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
         """For either side of the middle frame: how far it and the outer frame are splatted, and RIFE's timestep."""
-        metrics = {"metric10": before.metric0, "metric12": after.metric0}
+        metrics: dict[str, Any] = {"metric10": before.metric0, "metric12": after.metric0}
         outer0, middle01, middle12, outer2 = gmfss_maps(
             distance, before.flow01, after.flow01, splat, **metrics, **drm.keywords
         )
@@ -159,7 +159,8 @@ class GmfssInterpolator(Interpolator):
         return (middle01, outer0, rife01), (middle12, outer2, rife12)
 
     def _render(self, pair: PairData, time0: Tensor, time1: Tensor, rife_time: Tensor, *, swap: bool) -> Tensor:
-        """`time0`, `time1`: how far the frames are splatted toward each other, (1, 1, H/2, W/2) or (1, 1, 1, 1), 0..1."""
+        """`time0`, `time1`: how far the frames are splatted toward each other, (1, 1, H/2, W/2) or (1, 1, 1, 1),
+        0..1."""
         first = _splatted(pair.first, pair.flow01 * time0, pair.metric0 * time0)
         second = _splatted(pair.second, pair.flow10 * time1, pair.metric1 * time1)
         if pair.first.layers is None or pair.second.layers is None or self.network.rife is None:
@@ -169,9 +170,7 @@ class GmfssInterpolator(Interpolator):
                 first, second = _swapped(pair, first, second, time0, time1)
             rife = self.network.rife(pair.first.layers, pair.second.layers, rife_time, scale=self.scale)
             images = [first.image, rife, second.image]
-        features = tuple(
-            torch.cat(both, 1).to(self.dtype) for both in zip(first.pyramid, second.pyramid, strict=True)
-        )
+        features = tuple(torch.cat(both, 1).to(self.dtype) for both in zip(first.pyramid, second.pyramid, strict=True))
         out = self.network.fusionnet(torch.cat(images, 1).to(self.dtype), cast(Pyramid, features))
         return precise(out).clamp(0, 1)
 
@@ -187,7 +186,8 @@ def _splatted(frame: FrameData, flow: Tensor, metric: Tensor) -> Splatted:
 def _swapped(
     pair: PairData, first: Splatted, second: Splatted, time0: Tensor, time1: Tensor
 ) -> tuple[Splatted, Splatted]:
-    """Where the times differ by `SWAP_RATIO`, the nearer frame stands in for the farther one (less harm at scene changes)."""
+    """Where the times differ by `SWAP_RATIO`, the nearer frame stands in for the farther one (less harm at scene
+    changes)."""
     times, holes = [], []
     for time, flow, metric in ((time0, pair.flow01, pair.metric0), (time1, pair.flow10, pair.metric1)):
         landed = splat(torch.cat((time, torch.ones_like(time)), 1), flow * time, metric * time)

@@ -1,7 +1,7 @@
 """The smaller networks of GMFSS: features to splat, the splatting metric, and the fusion of what was splatted.
 
-Parameter names are those of the public checkpoints. Source: GMFSS_Fortuna, https://github.com/98mxr/GMFSS_Fortuna; the grid
-network after Fourure et al., "Residual Conv-Deconv Grid Network for Semantic Segmentation" (BMVC 2017).
+Parameter names are those of the public checkpoints. Source: GMFSS_Fortuna, https://github.com/98mxr/GMFSS_Fortuna; the
+grid network after Fourure et al., "Residual Conv-Deconv Grid Network for Semantic Segmentation" (BMVC 2017).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from .warp import backward_warp, precise
 
 FEATURE_WIDTHS = (64, 128, 192)  # at a half, a quarter and an eighth of the frame
 METRIC_LIMIT = 10.0  # of the bounded metric
-# A pixel is taken as occluded where flow and the flow back disagree by more than this (Meister et al., "UnFlow", AAAI 2018).
+# A pixel is taken as occluded where flow and the flow back disagree by more than this (Meister et al., "UnFlow", AAAI
+# 2018).
 CONSISTENCY_SHARE, CONSISTENCY_PIXELS = 0.01, 0.5
 
 
@@ -93,8 +94,8 @@ class PixelShuffleTail(nn.Module):
 
 
 class FusionNet(nn.Module):
-    """A grid of three rows (half, quarter, eighth size), down on the left and up on the right, that makes one frame of splatted
-    images (N, images, H/2, W/2) and the splatted features of both frames; returns (N, 3, H, W), not clamped.
+    """A grid of three rows (half, quarter, eighth size), down on the left and up on the right, that makes one frame of
+    splatted images (N, images, H/2, W/2) and the splatted features of both frames; returns (N, 3, H, W), not clamped.
 
     `head` is what the checkpoint calls the entry of the images.
     """

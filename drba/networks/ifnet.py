@@ -1,8 +1,9 @@
 """IFNet, the network of the RIFE family: one parametrised module and the table of its published versions.
 
-A frame enters as `Layers`, the RGB image in 0..1 and what the encoder saw in it, so that one call warps both. Flow is (N, 4, H, W) in pixels of the full size: from the in-between frame to the first frame, then to the
-second. Parameter names are those of the public checkpoints. Sources: Huang et al., "Real-Time Intermediate Flow Estimation for
-Video Frame Interpolation" (ECCV 2022); Practical-RIFE.
+A frame enters as `Layers`, the RGB image in 0..1 and what the encoder saw in it, so that one call warps both. Flow is
+(N, 4, H, W) in pixels of the full size: from the in-between frame to the first frame, then to the second. Parameter
+names are those of the public checkpoints. Sources: Huang et al., "Real-Time Intermediate Flow Estimation for Video
+Frame Interpolation" (ECCV 2022); Practical-RIFE.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ BLOCK_STRIDE = 4  # a block needs its input divisible by this
 class IFNetSpec:
     """What differs between the versions.
 
-    `encoder` is (hidden channels, features a frame) or None; `widths` the channels of each block; `levels` the reduction each
-    block works at for flow scale 1; `carries` whether a block hands 8 features to the next; `adds_mask` whether blend masks
-    add up from block to block instead of being replaced.
+    `encoder` is (hidden channels, features a frame) or None; `widths` the channels of each block; `levels` the
+    reduction each block works at for flow scale 1; `carries` whether a block hands 8 features to the next; `adds_mask`
+    whether blend masks add up from block to block instead of being replaced.
     """
 
     widths: tuple[int, ...]
@@ -105,8 +106,9 @@ class Block(nn.Module):
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * outputs, 4, 2, 1), nn.PixelShuffle(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Works in the precision of its weights; returns at least float32, so that flow loses nothing between blocks."""
-        x = x.to(self.lastconv[0].weight.dtype)  # type: ignore[union-attr, arg-type]
+        """Works in the precision of its weights; returns at least float32, so that flow loses nothing between
+        blocks."""
+        x = x.to(self.lastconv[0].weight.dtype)  # type: ignore[arg-type]
         return precise(self.lastconv(self.convblock(self.conv0(x))))
 
 
@@ -116,8 +118,8 @@ def _reduce(inputs: int, outputs: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Layers:
-    """A frame: `full` is float32 (N, 3 + features, H, W), the image in 0..1 and its encoding; `corners` their `corner_means`
-    for the fast form, else None."""
+    """A frame: `full` is float32 (N, 3 + features, H, W), the image in 0..1 and its encoding; `corners` their
+    `corner_means` for the fast form, else None."""
 
     full: Tensor
     corners: Tensor | None = None
@@ -203,8 +205,8 @@ class IFNet(nn.Module):
     ) -> Tensor:
         """The frame in between: layers of two frames and `timestep` (N, 1, h, w) in 0..1 -> (N, 3, H, W) float32.
 
-        As published, every block's result is brought to the full size and the frames are warped there. With `fast` it is
-        brought to the next block's size only and the frames are sampled at that size.
+        As published, every block's result is brought to the full size and the frames are warped there. With `fast` it
+        is brought to the next block's size only and the frames are sampled at that size.
         """
         full = first.size_at(1.0)
         estimate = self.first_estimate(first, second, timestep, scale)

@@ -1,4 +1,5 @@
-"""What every network interpolator has in common: the public interface, checks, padding to the network's size multiple."""
+"""What every network interpolator has in common: the public interface, checks, padding to the network's size
+multiple."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ class DrmOptions:
 
 @dataclass(frozen=True)
 class State:
-    """What a triplet leaves for the next one, whose previous and middle frame are its middle and following frame. `data` is
-    the network's own; `size` the frames' height and width."""
+    """What a triplet leaves for the next one, whose previous and middle frame are its middle and following frame.
+    `data` is the network's own; `size` the frames' height and width."""
 
     data: Any
     size: tuple[int, int]
@@ -48,13 +49,21 @@ class State:
 class Interpolator(ABC):
     """Renders frames between frames with one network on one device.
 
-    Frames are float tensors (1, 3, H, W), RGB in 0..1, of one size of at least 1x1, on any device; results are float32 tensors
-    of that shape on `device` (float64 where `dtype` is). Frames that are not divisible by the network's size multiple are padded on the right and bottom
-    by repeating the edge; others are not resampled. An instance has no mutable state: threads may share it.
+    Frames are float tensors (1, 3, H, W), RGB in 0..1, of one size of at least 1x1, on any device; results are float32
+    tensors of that shape on `device` (float64 where `dtype` is). Frames that are not divisible by the network's size
+    multiple are padded on the right and bottom by repeating the edge; others are not resampled. An instance has no
+    mutable state: threads may share it.
     """
 
     def __init__(
-        self, network: nn.Module, *, size_multiple: int, device: torch.device, dtype: torch.dtype, scale: float, mode: Mode
+        self,
+        network: nn.Module,
+        *,
+        size_multiple: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        scale: float,
+        mode: Mode,
     ) -> None:
         if mode not in MODES:
             raise ModelError(f"mode {mode!r} does not exist; expected one of {', '.join(MODES)}")
@@ -68,8 +77,9 @@ class Interpolator(ABC):
         return self.mode == "fast"
 
     def pair(self, first: Tensor, second: Tensor, timesteps: Sequence[float]) -> list[Tensor]:
-        """The frames at `timesteps` in 0..1 between two frames, without distance ratio maps (beside a scene cut, or at the ends
-        of a film). 0 and 1 return the given frame itself. InputError for frames or timesteps outside the contract."""
+        """The frames at `timesteps` in 0..1 between two frames, without distance ratio maps (beside a scene cut, or at
+        the ends of a film). 0 and 1 return the given frame itself. InputError for frames or timesteps outside the
+        contract."""
         self._check([first, second], timesteps, 1.0)
         wanted = _inner(timesteps, (0.0, 1.0))
         inner: dict[float, Tensor] = {}
@@ -91,18 +101,22 @@ class Interpolator(ABC):
         interval_before: float = 1.0,
         interval_after: float = 1.0,
     ) -> tuple[list[Tensor], State]:
-        """The frames at `timesteps` in 0..2 (1 = the middle frame) with distance ratio maps, and the state for the next triplet.
+        """The frames at `timesteps` in 0..2 (1 = the middle frame) with distance ratio maps, and the state for the next
+        triplet.
 
-        0, 1 and 2 return the given frame itself. `state` is what the triplet before left (its middle and following frames are
-        this one's previous and middle): flows and features are not computed again. `linear` chooses the form of the map. Pass
-        both intervals where the time between the frames differs. InputError for arguments outside the contract.
+        0, 1 and 2 return the given frame itself. `state` is what the triplet before left (its middle and following
+        frames are this one's previous and middle): flows and features are not computed again. `linear` chooses the form
+        of the map. Pass both intervals where the time between the frames differs. InputError for arguments outside the
+        contract.
         """
         self._check([previous, middle, following], timesteps, 2.0)
         if not (interval_before > 0 and interval_after > 0):
             raise InputError(f"intervals are {interval_before} and {interval_after}; expected both above 0")
         size = (middle.shape[-2], middle.shape[-1])
         if state is not None and state.size != size:
-            raise InputError(f"state belongs to frames of {state.size}, these are {size}; start a new size with state=None")
+            raise InputError(
+                f"state belongs to frames of {state.size}, these are {size}; start a new size with state=None"
+            )
         wanted = _inner(timesteps, (0.0, 1.0, 2.0))
         drm = DrmOptions(linear, interval_before, interval_after)
         with torch.no_grad():
@@ -126,9 +140,8 @@ class Interpolator(ABC):
         shape = frames[0].shape
         for frame in frames:
             if frame.ndim != 4 or frame.shape[:2] != (1, 3) or 0 in frame.shape or not frame.is_floating_point():
-                raise InputError(
-                    f"frame is {frame.dtype} of shape {tuple(frame.shape)}; expected a float tensor (1, 3, H, W) in 0..1"
-                )
+                found = f"{frame.dtype} of shape {tuple(frame.shape)}"
+                raise InputError(f"frame is {found}; expected a float tensor (1, 3, H, W) in 0..1")
             if frame.shape != shape:
                 raise InputError(f"frames are of shapes {tuple(shape)} and {tuple(frame.shape)}; expected one size")
         for timestep in timesteps:
@@ -158,7 +171,9 @@ def scaled_multiple(multiple: int, scale: float) -> int:
     """
     fraction = Fraction(scale).limit_denominator(SCALE_DENOMINATOR_MAX) if math.isfinite(scale) else Fraction(0)
     if not SCALE_MIN <= scale <= SCALE_MAX or abs(float(fraction) - scale) > 1e-6:
-        raise ModelError(f"flow scale is {scale}; expected 0.25 to 4 in steps of a sixteenth or coarser, such as 0.5 or 1")
+        raise ModelError(
+            f"flow scale is {scale}; expected 0.25 to 4 in steps of a sixteenth or coarser, such as 0.5 or 1"
+        )
     whole = multiple * fraction.denominator
     return whole // math.gcd(whole, fraction.numerator)
 
@@ -166,8 +181,8 @@ def scaled_multiple(multiple: int, scale: float) -> int:
 def in_chunks(items: list[float], frame: Tensor, render: Callable[[list[float]], Tensor]) -> list[Tensor]:
     """Call `render` on as many timesteps at once as the device gains from; returns one (1, 3, H, W) each.
 
-    On the CPU larger batches of large frames only cost memory (two frames of 720p at once were no faster than one by one);
-    a GPU is kept busy by them at the coarse levels.
+    On the CPU larger batches of large frames only cost memory (two frames of 720p at once were no faster than one by
+    one); a GPU is kept busy by them at the coarse levels.
     """
     limit_pixels = (1 << 18) if frame.device.type == "cpu" else (1 << 23)
     size = max(1, limit_pixels // (frame.shape[-2] * frame.shape[-1]))

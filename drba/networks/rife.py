@@ -1,8 +1,8 @@
 """RIFE with distance ratio maps: the IFNet family as DRBA runs it, and a fast form.
 
-`reference` mode computes flows, maps and splatting at the full size, one timestep after the other, as DRBA does. `fast` mode
-does it at the coarsest block's size (where the flows come from), lets every block work straight at its own size, keeps the
-frames' encodings for the next triplet and renders several timesteps in one batch.
+`reference` mode computes flows, maps and splatting at the full size, one timestep after the other, as DRBA does. `fast`
+mode does it at the coarsest block's size (where the flows come from), lets every block work straight at its own size,
+keeps the frames' encodings for the next triplet and renders several timesteps in one batch.
 
 Source: DRBA, https://github.com/routineLife1/DRBA.
 """
@@ -23,7 +23,8 @@ from .warp import resize, splat
 
 @dataclass(frozen=True)
 class RifeData:
-    """Kept from one triplet to the next: flow from the new middle frame to the new previous one, and both frames' layers."""
+    """Kept from one triplet to the next: flow from the new middle frame to the new previous one, and both frames'
+    layers."""
 
     flow_to_previous: Tensor
     previous: Layers
@@ -45,9 +46,7 @@ class RifeInterpolator(Interpolator):
         mode: Mode = "reference",
     ) -> None:
         spec: IFNetSpec = network.spec
-        super().__init__(
-            network, size_multiple=spec.size_multiple, device=device, dtype=dtype, scale=scale, mode=mode
-        )
+        super().__init__(network, size_multiple=spec.size_multiple, device=device, dtype=dtype, scale=scale, mode=mode)
 
     def layers(self, frame: Tensor) -> Layers:
         return self.network.layers(frame, fast=self.fast)
@@ -56,8 +55,8 @@ class RifeInterpolator(Interpolator):
         """Optical flow (first -> second, second -> first), (1, 2, h, w) in pixels of its own size: the frames' size in
         reference mode, the coarsest block's in fast mode.
 
-        The coarsest block gives the flows from halfway to both frames; splatted to where they lead and reversed they are half
-        the flows of those frames. Where nothing arrives the motion is unknown and taken as longer than any.
+        The coarsest block gives the flows from halfway to both frames; splatted to where they lead and reversed they
+        are half the flows of those frames. Where nothing arrives the motion is unknown and taken as longer than any.
         """
         full = first.size_at(1.0)
         level = self.network.levels(self.scale)[0]
@@ -108,7 +107,8 @@ class RifeInterpolator(Interpolator):
 
 
 def timestep_map(t: float, flow10: Tensor, flow12: Tensor, drm: DrmOptions) -> Tensor:
-    """The local timestep of a frame at time `t` in 0..2 of a triplet, (1, 1, h, w): 0 at the middle frame, 1 at the other one.
+    """The local timestep of a frame at time `t` in 0..2 of a triplet, (1, 1, h, w): 0 at the middle frame, 1 at the
+    other one.
 
     `drba.drm.rife_maps` for one side only: splatting the side that is not asked for would double the cost.
     """

@@ -1,7 +1,8 @@
 """Backward and forward warping of torch tensors, on any device.
 
-Both take flow (N, 2, H, W), x then y, in pixels, and compute coordinates in float32 whatever the network's own precision:
-in half precision they are off by up to a pixel at 1080p. float64 is kept, for checking against a reference without rounding.
+Both take flow (N, 2, H, W), x then y, in pixels, and compute coordinates in float32 whatever the network's own
+precision: in half precision they are off by up to a pixel at 1080p. float64 is kept, for checking against a reference
+without rounding.
 """
 
 from __future__ import annotations
@@ -47,14 +48,16 @@ def precise(x: Tensor) -> Tensor:
 
 
 def resize(x: Tensor, size: Size) -> Tensor:
-    """Bilinear, corners not aligned, no antialiasing: what every network here was trained with. Identity for the same size."""
+    """Bilinear, corners not aligned, no antialiasing: what every network here was trained with. Identity for the same
+    size."""
     if x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def backward_warp(image: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
-    """Sample `image` (N, C, H, W) at each pixel's place plus `flow` (N, 2, H, W) in pixels; returns its shape and dtype.
+    """Sample `image` (N, C, H, W) at each pixel's place plus `flow` (N, 2, H, W) in pixels; returns its shape and
+    dtype.
 
     Beyond the edge is the edge pixel (`padding` "border") or 0 ("zeros").
     """
@@ -71,8 +74,8 @@ def corner_means(image: Tensor) -> Tensor:
 def backward_warp_reduced(corners: Tensor, flow: Tensor) -> Tensor:
     """What `backward_warp` and then `resize` to the size of `flow` (N, 2, h, w) would give, sampled at that size only.
 
-    `corners` are the `corner_means` (N, C, H + 1, W + 1) of the image, `flow` is in pixels of the image; returns
-    (N, C, h, w). A bilinear resize to an even fraction averages the two by two pixels around each new centre: averaging them
+    `corners` are the `corner_means` (N, C, H + 1, W + 1) of the image, `flow` is in pixels of the image; returns (N, C,
+    h, w). A bilinear resize to an even fraction averages the two by two pixels around each new centre: averaging them
     first is the same wherever these four pixels share one flow, and costs h * w samples instead of H * W.
     """
     height, width = corners.shape[-2] - 1, corners.shape[-1] - 1
@@ -90,9 +93,9 @@ def _sample(image: Tensor, grid: Tensor, flow: Tensor, x_span: int, y_span: int,
 def splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> Tensor:
     """Forward-warp `values` (N, C, H, W) by `flow` (N, 2, H, W) in pixels; returns (N, C, H, W) in the values' dtype.
 
-    Every source pixel is spread bilinearly over the four target pixels around its landing point. Contributions are averaged,
-    or weighted with exp(`metric`) (N, 1, H, W) where a metric is given (softmax splatting, Niklaus & Liu 2020). A target that
-    nothing reached is 0. Non-finite flow reaches nothing. Sums are at least float32.
+    Every source pixel is spread bilinearly over the four target pixels around its landing point. Contributions are
+    averaged, or weighted with exp(`metric`) (N, 1, H, W) where a metric is given (softmax splatting, Niklaus & Liu
+    2020). A target that nothing reached is 0. Non-finite flow reaches nothing. Sums are at least float32.
     """
     n, channels, height, width = values.shape
     flow = precise(flow)
