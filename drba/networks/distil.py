@@ -129,6 +129,7 @@ class DistilInterpolator(Interpolator):
         scale: float = 1.0,
         mode: Mode = "reference",
     ) -> None:
+        network.to(dtype)
         super().__init__(network, size_multiple=SIZE_MULTIPLE, device=device, dtype=dtype, scale=scale, mode=mode)
 
     def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:

@@ -42,6 +42,18 @@ class GmfssNetwork(nn.Module):
         self.fusionnet = FusionNet(9, "head0") if union else FusionNet(12, "head")
         self.rife = IFNet(SPECS[UNION_RIFE]) if union else None
 
+    def in_precision(self, dtype: torch.dtype) -> GmfssNetwork:
+        """Convert to `dtype`, except that flow and metric stay at least float32: a softmax over all matches decides the
+        flow, and half precision decides it differently (23 dB with weights by rule)."""
+        precise_dtype = torch.promote_types(dtype, torch.float32)
+        self.flownet.to(precise_dtype)
+        self.metric.to(precise_dtype)
+        self.feat.to(dtype)
+        self.fusionnet.to(dtype)
+        if self.rife is not None:
+            self.rife.in_precision(dtype)
+        return self
+
 
 @dataclass(frozen=True)
 class FrameData:
@@ -97,6 +109,7 @@ class GmfssInterpolator(Interpolator):
         mode: Mode = "reference",
     ) -> None:
         multiple = SIZE_MULTIPLE if network.rife is None else SIZE_MULTIPLE_UNION
+        network.in_precision(dtype)
         super().__init__(network, size_multiple=multiple, device=device, dtype=dtype, scale=scale, mode=mode)
 
     def frame_data(self, frame: Tensor) -> FrameData:

@@ -181,6 +181,14 @@ class IFNet(nn.Module):
     def blocks(self) -> list[Block]:
         return [self.get_submodule(f"block{i}") for i in range(len(self.spec.widths))]  # type: ignore[misc]
 
+    def in_precision(self, dtype: torch.dtype) -> IFNet:
+        """Convert to `dtype`, except that the coarsest block stays at least float32: it decides the large motions, its
+        rounding is multiplied by its level, and it is the cheapest. (With bfloat16 there too, 4.15 loses 4 dB.)"""
+        coarsest = self.blocks[0]
+        for module in self.children():
+            module.to(torch.promote_types(dtype, torch.float32) if module is coarsest else dtype)
+        return self
+
     def levels(self, scale: float) -> list[float]:
         """Reduction that each block works at for a flow scale (larger scale: finer flow, more work)."""
         return [level / scale for level in self.spec.levels]

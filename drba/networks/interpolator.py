@@ -67,7 +67,7 @@ class Interpolator(ABC):
     ) -> None:
         if mode not in MODES:
             raise ModelError(f"mode {mode!r} does not exist; expected one of {', '.join(MODES)}")
-        self.network = network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self.network = network.to(device=device).eval().requires_grad_(False)
         self.device, self.dtype, self.mode = device, dtype, mode
         self.scale = float(scale)
         self.size_multiple = scaled_multiple(size_multiple, scale)

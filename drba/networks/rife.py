@@ -46,6 +46,7 @@ class RifeInterpolator(Interpolator):
         mode: Mode = "reference",
     ) -> None:
         spec: IFNetSpec = network.spec
+        network.in_precision(dtype)
         super().__init__(network, size_multiple=spec.size_multiple, device=device, dtype=dtype, scale=scale, mode=mode)
 
     def layers(self, frame: Tensor) -> Layers:
