@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .warp import Size, backward_warp, backward_warp_reduced, corner_means, precise, resize
+from .warp import Size, backward_warp, corner_means, precise, resize
 
 RESIDUAL_CONVOLUTIONS = 8
 CARRIED_FEATURES = 8
@@ -118,33 +118,30 @@ def _reduce(inputs: int, outputs: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Layers:
-    """A frame: `full` is float32 (N, 3 + features, H, W), the image in 0..1 and its encoding; `corners` their
-    `corner_means` for the fast form, else None."""
+    """A frame: `image` (N, 3, H, W) in 0..1; `full` (N, 3 + features, H, W), the image and its encoding; `corners`
+    their `corner_means` for the fast form, else None. All at least float32."""
 
+    image: Tensor
     full: Tensor
     corners: Tensor | None = None
 
     def size_at(self, level: float) -> Size:
         return round(self.full.shape[-2] / level), round(self.full.shape[-1] / level)
 
-    def warped(self, flow: Tensor) -> Tensor:
-        """All layers at the size of `flow` (N, 2, h, w), which is in pixels of the full size."""
-        if self.full.shape[-2:] == flow.shape[-2:]:
-            return backward_warp(self.full, flow)
-        corners = corner_means(self.full) if self.corners is None else self.corners
-        return backward_warp_reduced(corners, flow)
-
 
 def stack_layers(frames: Sequence[Layers]) -> Layers:
     """One batch of several frames' layers (N = 1 each); the same frame repeated takes no memory."""
-    head = frames[0]
-    if all(frame is head for frame in frames):
-        n = len(frames)
-        return Layers(
-            head.full.expand(n, -1, -1, -1), None if head.corners is None else head.corners.expand(n, -1, -1, -1)
-        )
+
+    def stack(tensors: list[Tensor]) -> Tensor:
+        same = all(tensor is tensors[0] for tensor in tensors)
+        return tensors[0].expand(len(tensors), -1, -1, -1) if same else torch.cat(tensors)
+
     corners = [frame.corners for frame in frames if frame.corners is not None]
-    return Layers(torch.cat([frame.full for frame in frames]), torch.cat(corners) if corners else None)
+    return Layers(
+        stack([frame.image for frame in frames]),
+        stack([frame.full for frame in frames]),
+        stack(corners) if corners else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -194,43 +191,43 @@ class IFNet(nn.Module):
         return [level / scale for level in self.spec.levels]
 
     def layers(self, image: Tensor, *, fast: bool = False) -> Layers:
-        """(N, 3, H, W) image in 0..1 -> its layers; `fast` prepares them for the fast form of `forward`."""
-        full = precise(image)
+        """(N, 3, H, W) image in 0..1 -> its layers; `fast` prepares them for `ifnet_fast.between`."""
+        image = precise(image)
+        as_rows = fast and image.device.type == "cpu"
+        full = image.contiguous(memory_format=torch.channels_last) if as_rows else image
         if self.encode is not None:
-            features = self.encode(image.to(self.encode.cnn0.weight.dtype))
-            full = torch.cat((full, features.to(full.dtype)), 1)
-        return Layers(full, corner_means(full) if fast else None)
+            features = self.encode(full.to(self.encode.cnn0.weight.dtype)).to(full.dtype)
+            full = torch.cat((full, features), 1)
+        return Layers(image, full, corner_means(full) if fast else None)
 
     def first_estimate(self, first: Layers, second: Layers, timestep: Tensor, scale: float) -> Estimate:
         """The coarsest block alone, at its own size. `timestep` (N, 1, h, w) of any size."""
         level = self.levels(scale)[0]
         size = first.size_at(level)
         inputs = _gather(resize(first.full, size), resize(second.full, size), resize(timestep, size))
-        return self._split(self.blocks[0](inputs), level)
+        return self.split(self.blocks[0](inputs), level)
 
-    def forward(
-        self, first: Layers, second: Layers, timestep: Tensor, *, scale: float = 1.0, fast: bool = False
-    ) -> Tensor:
-        """The frame in between: layers of two frames and `timestep` (N, 1, h, w) in 0..1 -> (N, 3, H, W) float32.
+    def forward(self, first: Layers, second: Layers, timestep: Tensor, *, scale: float = 1.0) -> Tensor:
+        """The frame in between: layers of two frames and `timestep` (N, 1, h, w) in 0..1 -> (N, 3, H, W).
 
-        As published, every block's result is brought to the full size and the frames are warped there. With `fast` it
-        is brought to the next block's size only and the frames are sampled at that size.
+        As published: every block's result is brought to the full size and the frames are warped there.
         """
         full = first.size_at(1.0)
-        estimate = self.first_estimate(first, second, timestep, scale)
+        estimate = self.first_estimate(first, second, timestep, scale).resized(full)
+        timestep = resize(timestep, full)
         for block, level in zip(self.blocks[1:], self.levels(scale)[1:], strict=True):
             size = first.size_at(level)
-            work = size if fast else full
-            estimate = estimate.resized(work)
-            warped = first.warped(estimate.flow[:, :2]), second.warped(estimate.flow[:, 2:])
-            inputs = _gather(*warped, resize(timestep, work), estimate.mask, estimate.carried)
-            inputs = torch.cat((resize(inputs, size), resize(estimate.flow, size) / level), 1)
-            change = self._split(block(inputs), level).resized(work)
-            mask = estimate.mask + change.mask if self.spec.adds_mask else change.mask
-            estimate = Estimate(estimate.flow + change.flow, mask, change.carried)
-        return blend(first.full[:, :3], second.full[:, :3], estimate.resized(full))
+            warped = backward_warp(first.full, estimate.flow[:, :2]), backward_warp(second.full, estimate.flow[:, 2:])
+            inputs = resize(_gather(*warped, timestep, estimate.mask, estimate.carried), size)
+            inputs = torch.cat((inputs, resize(estimate.flow, size) / level), 1)
+            estimate = self.refined(estimate, self.split(block(inputs), level).resized(full))
+        return blend(first.image, second.image, estimate)
 
-    def _split(self, out: Tensor, level: float) -> Estimate:
+    def refined(self, before: Estimate, change: Estimate) -> Estimate:
+        mask = before.mask + change.mask if self.spec.adds_mask else change.mask
+        return Estimate(before.flow + change.flow, mask, change.carried)
+
+    def split(self, out: Tensor, level: float) -> Estimate:
         return Estimate(out[:, :4] * level, out[:, 4:5], out[:, 5:] if self.spec.carries else out[:, :0])
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..drm import HOLE_THRESHOLD, distance_ratio, local_timestep, splat_filled
 from .ifnet import IFNet, IFNetSpec, Layers, stack_layers
+from .ifnet_fast import between
 from .interpolator import DrmOptions, Interpolator, Mode, in_chunks
 from .warp import resize, splat
 
@@ -47,6 +48,9 @@ class RifeInterpolator(Interpolator):
     ) -> None:
         spec: IFNetSpec = network.spec
         network.in_precision(dtype)
+        if mode == "fast":
+            # Halves the time of the convolutions on the CPU (measured).
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(network, size_multiple=spec.size_multiple, device=device, dtype=dtype, scale=scale, mode=mode)
 
     def layers(self, frame: Tensor) -> Layers:
@@ -104,7 +108,10 @@ class RifeInterpolator(Interpolator):
         return [render([t]) for t in timesteps]
 
     def _render(self, first: list[Layers], second: list[Layers], maps: Tensor) -> Tensor:
-        return self.network(stack_layers(first), stack_layers(second), maps, scale=self.scale, fast=self.fast)
+        layers = stack_layers(first), stack_layers(second)
+        if self.fast:
+            return between(self.network, *layers, maps, self.scale)
+        return self.network(*layers, maps, scale=self.scale)
 
 
 def timestep_map(t: float, flow10: Tensor, flow12: Tensor, drm: DrmOptions) -> Tensor:
