@@ -1,0 +1,182 @@
+"""Backward and forward warping of torch tensors, on any device.
+
+Both take flow (N, 2, H, W), x then y, in pixels, and compute coordinates in float32 whatever the network's own
+precision: in half precision they are off by up to a pixel at 1080p. float64 is kept, for checking against a reference
+without rounding.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# A stream uses a handful of sizes (one a pyramid level); the bound keeps a long-lived server from growing.
+GRID_CACHE_SIZE = 32
+NORMALISE_EPSILON = 1e-7
+ROW_CHANNELS_MIN = 8
+FLOAT_EXACT_MAX = 1 << 24  # integers up to here are exact in float32
+
+Size = tuple[int, int]
+
+
+@lru_cache(maxsize=GRID_CACHE_SIZE)
+def _centred_grid(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The pixel centres, -1..1 from the centre of the first pixel to the centre of the last: (1, 2, h, w)."""
+    y, x = torch.meshgrid(*(torch.linspace(-1.0, 1.0, n, device=device, dtype=dtype) for n in size), indexing="ij")
+    return torch.stack((x, y)).unsqueeze(0)
+
+
+@lru_cache(maxsize=GRID_CACHE_SIZE)
+def pixel_grid(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Column and row of each pixel: (1, 2, h, w)."""
+    y, x = torch.meshgrid(*(torch.arange(n, device=device, dtype=dtype) for n in size), indexing="ij")
+    return torch.stack((x, y)).unsqueeze(0)
+
+
+@lru_cache(maxsize=GRID_CACHE_SIZE)
+def _reduced_grid(size: Size, full: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Where the pixel centres of an image of `size` lie among the `corner_means` of one of size `full`: (1, 2, h,
+    w)."""
+    ratio = torch.tensor([full[1] / size[1], full[0] / size[0]], device=device, dtype=dtype).view(1, 2, 1, 1)
+    return (pixel_grid(size, device, dtype) + 0.5) * ratio - 1.0
+
+
+def precise(x: Tensor) -> Tensor:
+    """`x` in at least float32: what coordinates, flow and sums are kept in."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def resize(x: Tensor, size: Size) -> Tensor:
+    """Bilinear, corners not aligned, no antialiasing: as every network here was trained. Identity for the same size."""
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def backward_warp(image: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
+    """Sample `image` (N, C, H, W) at each pixel's place plus `flow` (N, 2, H, W) in pixels; returns its shape, dtype.
+
+    Beyond the edge is the edge pixel (`padding` "border") or 0 ("zeros").
+    """
+    height, width = image.shape[-2:]
+    flow = precise(flow)
+    if padding == "border" and _rows_are_cheaper(image):
+        return _sample_rows(image, flow + pixel_grid((height, width), flow.device, flow.dtype))
+    span = flow.new_tensor([max(width - 1, 1), max(height - 1, 1)]).view(1, 2, 1, 1)
+    points = flow * (2.0 / span) + _centred_grid((height, width), flow.device, flow.dtype)
+    return _sample(image, points, padding)
+
+
+def corner_means(image: Tensor) -> Tensor:
+    """Mean of the four pixels around each inner pixel corner: (N, C, H, W) -> (N, C, H - 1, W - 1)."""
+    rows = image[:, :, 1:] + image[:, :, :-1]
+    return (rows[..., 1:] + rows[..., :-1]).mul_(0.25)
+
+
+def backward_warp_reduced(corners: Tensor, flow: Tensor) -> Tensor:
+    """What `backward_warp` and then `resize` to the size of `flow` (N, 2, h, w) would give, sampled at that size only.
+
+    `corners` are the `corner_means` (N, C, H - 1, W - 1) of the image, `flow` is in pixels of the image; returns
+    (N, C, h, w). A bilinear resize to an even fraction averages the two by two pixels around each new centre: averaging
+    them first is the same wherever these four pixels share one flow, and costs h * w samples instead of H * W.
+    """
+    height, width = corners.shape[-2:]
+    flow = precise(flow)
+    size = (flow.shape[-2], flow.shape[-1])
+    place = flow + _reduced_grid(size, (height + 1, width + 1), flow.device, flow.dtype)
+    if _rows_are_cheaper(corners):
+        return _sample_rows(corners, place)
+    span = flow.new_tensor([max(width - 1, 1), max(height - 1, 1)]).view(1, 2, 1, 1)
+    return _sample(corners, place * (2.0 / span) - 1.0, "border")
+
+
+def _sample(image: Tensor, points: Tensor, padding: str) -> Tensor:
+    """`points` (N, 2, h, w) are -1..1 from the centre of the first pixel to the centre of the last."""
+    grid = points.permute(0, 2, 3, 1)
+    warped = F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=True)
+    return warped.to(image.dtype)
+
+
+def _rows_are_cheaper(image: Tensor) -> bool:
+    """On the CPU, many channels that lie together are sampled thrice as fast as a plane at a time (measured at
+    720p)."""
+    return (
+        image.device.type == "cpu"
+        and image.dtype == torch.float32
+        and image.shape[1] >= ROW_CHANNELS_MIN
+        and image[:1].is_contiguous(memory_format=torch.channels_last)
+        and (image.stride(0) == 0 or image.is_contiguous(memory_format=torch.channels_last))
+        and not torch.is_grad_enabled()
+    )
+
+
+def _sample_rows(image: Tensor, place: Tensor) -> Tensor:
+    """Bilinear samples of a channels-last image at `place` (N, 2, h, w) in pixels, edges repeated; channels-last too.
+
+    Each sample is a weighted sum of four rows of a table of pixels, which is what an embedding bag computes.
+    """
+    n, channels, height, width = image.shape
+    x = place[:, 0].nan_to_num(0.0).clamp_(0, width - 1)
+    y = place[:, 1].nan_to_num(0.0).clamp_(0, height - 1)
+    left, top = x.floor().clamp_(max=max(width - 2, 0)), y.floor().clamp_(max=max(height - 2, 0))
+    right_share, bottom_share = x - left, y - top
+    left_share, top_share = 1 - right_share, 1 - bottom_share
+    corner = (top * width + left).int() if height * width < FLOAT_EXACT_MAX else top.int() * width + left.int()
+    if n > 1 and image.stride(0) != 0:
+        corner += torch.arange(n, dtype=torch.int32).view(-1, 1, 1) * (height * width)
+    right, below = int(width > 1), width if height > 1 else 0
+    index = torch.stack((corner, corner + right, corner + below, corner + (right + below)), -1)
+    share = torch.stack(
+        (left_share * top_share, right_share * top_share, left_share * bottom_share, right_share * bottom_share), -1
+    )
+    pixels = image[:1] if image.stride(0) == 0 else image
+    rows = F.embedding_bag(
+        index.view(-1, 4),
+        pixels.permute(0, 2, 3, 1).reshape(-1, channels),
+        mode="sum",
+        per_sample_weights=share.view(-1, 4),
+    )
+    return rows.view(n, *place.shape[-2:], channels).permute(0, 3, 1, 2)
+
+
+def splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> Tensor:
+    """Forward-warp `values` (N, C, H, W) by `flow` (N, 2, H, W) in pixels; returns (N, C, H, W) in the values' dtype.
+
+    Every source pixel is spread bilinearly over the four target pixels around its landing point. Contributions are
+    averaged, or weighted with exp(`metric`) (N, 1, H, W) where a metric is given (softmax splatting, Niklaus & Liu
+    2020). A target that nothing reached is 0. Non-finite flow reaches nothing. Sums are at least float32.
+    """
+    n, channels, height, width = values.shape
+    flow = precise(flow)
+    weight = flow.new_ones((n, 1, height, width)) if metric is None else precise(metric).exp()
+    source = torch.cat((values * weight, weight.expand(n, 1, height, width)), dim=1)
+    total = _splat_sum(source, flow)
+    return (total[:, :channels] / (total[:, channels:] + NORMALISE_EPSILON)).to(values.dtype)
+
+
+def _splat_sum(source: Tensor, flow: Tensor) -> Tensor:
+    n, channels, height, width = source.shape
+    landing = pixel_grid((height, width), flow.device, flow.dtype) + flow
+    x, y = landing[:, 0], landing[:, 1]
+    reachable = (x > -1) & (x < width) & (y > -1) & (y < height)  # False for NaN
+    x, y = torch.where(reachable, x, -1.0), torch.where(reachable, y, -1.0)
+    left, top = x.floor(), y.floor()
+    right_share, bottom_share = x - left, y - top
+    # One column and row of margin on each side take what falls outside, so that no shape depends on the data.
+    stride, rows = width + 2, height + 2
+    index = (top.long() + 1) * stride + (left.long() + 1)
+    total = source.new_zeros((n, channels, rows * stride))
+    corners = (
+        (0, (1 - right_share) * (1 - bottom_share)),
+        (1, right_share * (1 - bottom_share)),
+        (stride, (1 - right_share) * bottom_share),
+        (stride + 1, right_share * bottom_share),
+    )
+    for i in range(n):
+        for offset, share in corners:
+            # Along the last dimension: over rows of channels index_add is eight times slower on the CPU.
+            total[i].index_add_(1, (index[i] + offset).flatten(), (source[i] * share[i]).flatten(1))
+    return total.view(n, channels, rows, stride)[:, :, 1:-1, 1:-1]

@@ -1,0 +1,73 @@
+"""Weights made by rule for tests: values depend on a tensor's name and shape only (tests/data/networks/README.md)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from drba.models import find
+
+DATA = Path(__file__).parent / "data" / "networks"
+
+#: Where each model's parts stand in the manifests: {model: {part: manifest}}.
+MANIFESTS = {
+    "rife-4.26.heavy": {"flownet": "rife_4_26_heavy_drba"},
+    "gmfss": {
+        "flownet": "gmfss_flownet",
+        "metric": "gmfss_metricnet",
+        "feat": "gmfss_feat_ext",
+        "fusionnet": "gmfss_fusionnet",
+    },
+    "gmfss-union": {
+        "flownet": "gmfss_union_flownet",
+        "metric": "gmfss_union_metricnet",
+        "feat": "gmfss_union_feat_ext",
+        "fusionnet": "gmfss_union_fusionnet",
+        "rife": "rife_4_26_heavy_drba",
+    },
+    "distil-drba-v1": {"v1": "distil_drba_v1"},
+    "distil-drba-v2-lite": {"v2_lite": "distil_drba_v2_lite"},
+    **{
+        f"rife-{version.replace('_', '.')}": {"flownet": f"rife_{version}"}
+        for version in ("4_6", "4_15", "4_15_lite", "4_22", "4_22_lite", "4_25", "4_25_lite", "4_25_heavy", "4_26")
+    },
+}
+
+
+@lru_cache(maxsize=1)
+def manifests() -> dict[str, dict[str, list[int]]]:
+    """{network: {parameter: shape}} of the public checkpoints."""
+    return json.loads(gzip.decompress((DATA / "manifests.json.gz").read_bytes()))
+
+
+def rule_tensor(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    x = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+    if name.endswith("beta"):
+        return 1 + np.float32(0.1) * x
+    if len(shape) >= 2:
+        factor = math.sqrt(2 / math.prod(shape[1:]))
+        factor *= 0.05 if "lastconv" in name else 1
+        return x * np.float32(factor * (0.01 if "conv_last" in name else 1))
+    if name.endswith("bias"):
+        return np.float32(0.01) * x + np.float32(0.5 if "conv_last" in name else 0)
+    if math.prod(shape) == 1:
+        return np.full(shape, 0.25, np.float32)
+    return 1 + np.float32(0.1) * x
+
+
+def rule_state(manifest: str) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(rule_tensor(name, tuple(shape))) for name, shape in manifests()[manifest].items()}
+
+
+def rule_weights(model: str) -> Mapping[str, dict[str, torch.Tensor]]:
+    """What `drba.load(model, weights=...)` takes."""
+    return {part: rule_state(manifest) for part, manifest in MANIFESTS[find(model).name].items()}
