@@ -182,10 +182,10 @@ def speed_tables(result: dict[str, Any]) -> list[Any]:
     machine = result["machine"]
     table = Table(title=f"In-between frames on {machine['cpu']}, {result['threads']} threads")
     for heading in ("model", "engine", "size", "format"):
-        table.add_column(heading)
-    for heading in ("per second", "median ms", "p99 ms"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("per second", "median ms", "p99 ms", "CPU ms"):
         table.add_column(heading, justify="right")
     for row in result["results"]:
-        numbers = (f"{row[key]:.1f}" for key in ("inbetweens_per_second", "median_ms", "p99_ms"))
+        numbers = (f"{row[key]:.1f}" for key in ("inbetweens_per_second", "median_ms", "p99_ms", "cpu_ms"))
         table.add_row(row["model"], row["engine"], row["size"], row["pixel_format"], *numbers)
     return [table]

@@ -23,13 +23,17 @@ WARM_UP_TRIPLETS = 4
 
 @dataclass(frozen=True)
 class Speed:
-    """Frames a second over all threads, and how long single ones took in their thread (wall time)."""
+    """Frames a second over all threads, and how long single ones took in their thread (wall time).
+
+    `cpu_ms` is the processor time of the whole process for one of them: it tells a busy machine from a slow one.
+    """
 
     inbetweens: int
     seconds: float
     inbetweens_per_second: float
     median_ms: float
     p99_ms: float
+    cpu_ms: float
 
 
 def moving_frames(layout: FrameLayout) -> list[list[Plane]]:
@@ -112,7 +116,7 @@ def measure(
             barrier.abort()
 
     started: list[float] = []
-    barrier = threading.Barrier(threads, lambda: started.append(time.perf_counter()))
+    barrier = threading.Barrier(threads, lambda: started.extend((time.perf_counter(), time.process_time())))
     workers = [threading.Thread(target=work, name=f"bench-{i}") for i in range(threads)]
     for worker in workers:
         worker.start()
@@ -120,7 +124,13 @@ def measure(
         worker.join()
     if failures:
         raise next((error for error in failures if not isinstance(error, threading.BrokenBarrierError)), failures[0])
-    elapsed = time.perf_counter() - started[0]
+    elapsed, cpu_s = time.perf_counter() - started[0], time.process_time() - started[1]
+    inbetweens = len(took_ms)
     return Speed(
-        len(took_ms), elapsed, len(took_ms) / elapsed, float(np.median(took_ms)), float(np.percentile(took_ms, 99))
+        inbetweens=inbetweens,
+        seconds=elapsed,
+        inbetweens_per_second=inbetweens / elapsed,
+        median_ms=float(np.median(took_ms)),
+        p99_ms=float(np.percentile(took_ms, 99)),
+        cpu_ms=1e3 * cpu_s / inbetweens,
     )

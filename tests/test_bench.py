@@ -194,7 +194,7 @@ def test_speed_prints_json() -> None:
     result = json.loads(done.stdout)
     assert [row["size"] for row in result["results"]] == ["320x180", "175x99"]
     for row in result["results"]:
-        assert row["inbetweens_per_second"] > 0 and row["median_ms"] <= row["p99_ms"]
+        assert row["inbetweens_per_second"] > 0 and 0 < row["median_ms"] <= row["p99_ms"] and row["cpu_ms"] > 0
     assert result["threads"] == min(2, os.cpu_count() or 1)
     assert {"cpu", "cpu_count", "opencv", "numpy", "drba"} <= set(result["machine"])
 
