@@ -323,7 +323,11 @@ def test_warping_at_a_smaller_size_equals_warping_and_reducing_where_flow_is_eve
     flow = torch.empty(1, 2, 128, 192)
     flow[:, 0], flow[:, 1] = 3.3, -1.7
     full = resize(backward_warp(image, flow), (32, 48))
-    reduced = backward_warp_reduced(corner_means(image), flow[..., :32, :48])
+    reduced = backward_warp_reduced(image, corner_means(image), flow[..., :32, :48])
+    with torch.no_grad():
+        features = torch.cat([image] * 3, 1).contiguous(memory_format=torch.channels_last)
+        rows = backward_warp_reduced(features, None, flow[..., :32, :48])
+    torch.testing.assert_close(rows[:, :3], full, atol=1e-4, rtol=0)
     torch.testing.assert_close(full[..., 1:-1, 1:-1], reduced[..., 1:-1, 1:-1], atol=1e-4, rtol=0)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .warp import Size, backward_warp, corner_means, precise, resize
+from .warp import Size, backward_warp, corner_means, lies_in_rows, precise, resize
 
 RESIDUAL_CONVOLUTIONS = 8
 CARRIED_FEATURES = 8
@@ -119,7 +119,7 @@ def _reduce(inputs: int, outputs: int) -> nn.Sequential:
 @dataclass(frozen=True)
 class Layers:
     """A frame: `image` (N, 3, H, W) in 0..1; `full` (N, 3 + features, H, W), the image and its encoding; `corners`
-    their `corner_means` for the fast form, else None. All at least float32."""
+    their `corner_means` where the fast form needs them, else None. All at least float32."""
 
     image: Tensor
     full: Tensor
@@ -198,7 +198,8 @@ class IFNet(nn.Module):
         if self.encode is not None:
             features = self.encode(full.to(self.encode.cnn0.weight.dtype)).to(full.dtype)
             full = torch.cat((full, features), 1)
-        return Layers(image, full, corner_means(full) if fast else None)
+        with_corners = fast and not lies_in_rows(full)
+        return Layers(image, full, corner_means(full) if with_corners else None)
 
     def first_estimate(self, first: Layers, second: Layers, timestep: Tensor, scale: float) -> Estimate:
         """The coarsest block alone, at its own size. `timestep` (N, 1, h, w) of any size."""

@@ -7,7 +7,9 @@ block does not make the features that no block would read. Only the first of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .ifnet import Block, Estimate, IFNet, Layers, blend
-from .warp import backward_warp, backward_warp_reduced, corner_means, precise, resize
+from .warp import backward_warp, backward_warp_reduced, precise, resize
 
 FLOW_AND_MASK = 5  # channels
 
@@ -43,14 +45,15 @@ def between(network: IFNet, first: Layers, second: Layers, timestep: Tensor, sca
     for block, level in refinements:
         size = first.size_at(level)
         known = resize(known, size)
-        parts = [
-            Part(_sampled(first, known[:, :2]), first_columns),
-            Part(_sampled(second, known[:, 2:4]), second_columns),
-            Part(resize(timestep, size), [others]),
-            Part(known, order, 4, 1 / level),
+        # Made when the convolution asks for it: a warped frame of 1080p is 160 MB.
+        makers: list[Callable[[], Part]] = [
+            partial(_sampled, first, known[:, :2], first_columns),
+            partial(_sampled, second, known[:, 2:4], second_columns),
+            partial(Part, resize(timestep, size), [others]),
+            partial(Part, known, order, 4, 1 / level),
         ]
         last = block is refinements[-1][0]
-        out = _run(block, parts, FLOW_AND_MASK if last or not network.spec.carries else None)
+        out = _run(block, makers, FLOW_AND_MASK if last or not network.spec.carries else None)
         out[:, :4].mul_(level).add_(known[:, :4])
         if network.spec.adds_mask:
             out[:, 4:5].add_(known[:, 4:5])
@@ -67,28 +70,30 @@ def _columns(features: int) -> tuple[list[int], list[int], int]:
     return first, second, 6 + 2 * features
 
 
-def _sampled(layers: Layers, flow: Tensor) -> Tensor:
+def _sampled(layers: Layers, flow: Tensor, columns: list[int]) -> Part:
     """All layers of a frame, warped, at the size of `flow`."""
     if layers.full.shape[-2:] == flow.shape[-2:]:
-        return backward_warp(layers.full, flow)
-    return backward_warp_reduced(corner_means(layers.full) if layers.corners is None else layers.corners, flow)
+        return Part(backward_warp(layers.full, flow), columns)
+    return Part(backward_warp_reduced(layers.full, layers.corners, flow), columns)
 
 
-def _run(block: Block, parts: list[Part], outputs: int | None) -> Tensor:
+def _run(block: Block, makers: list[Callable[[], Part]], outputs: int | None) -> Tensor:
     """`block` on the concatenation of the parts; the first `outputs` channels of its result, all where that is None."""
     entry, leave = cast(nn.Sequential, block.conv0[0]), cast(nn.ConvTranspose2d, block.lastconv[0])
     convolution, activation = cast(nn.Conv2d, entry[0]), entry[1]
     channels_last = convolution.weight.is_contiguous(memory_format=torch.channels_last)
     total: Tensor | None = None
-    for part in parts:
+    for make in makers:
+        part = make()
         weight = convolution.weight[:, part.columns]
         if part.scaled:
             weight[:, : part.scaled] *= part.factor
         if channels_last:
             weight = weight.contiguous(memory_format=torch.channels_last)
         bias = convolution.bias if total is None else None
-        partial = F.conv2d(part.tensor.to(weight.dtype), weight, bias, stride=2, padding=1)
-        total = partial if total is None else total.add_(partial)
+        convolved = F.conv2d(part.tensor.to(weight.dtype), weight, bias, stride=2, padding=1)
+        total = convolved if total is None else total.add_(convolved)
+        del part
     x = block.convblock(block.conv0[1](activation(total)))
     channels = None if outputs is None else 4 * outputs  # four pixels each, shuffled apart
     bias = leave.bias if leave.bias is None else leave.bias[:channels]

@@ -7,6 +7,7 @@ without rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -17,7 +18,6 @@ from torch.nn import functional as F
 GRID_CACHE_SIZE = 32
 NORMALISE_EPSILON = 1e-7
 ROW_CHANNELS_MIN = 8
-FLOAT_EXACT_MAX = 1 << 24  # integers up to here are exact in float32
 
 Size = tuple[int, int]
 
@@ -38,10 +38,9 @@ def pixel_grid(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 @lru_cache(maxsize=GRID_CACHE_SIZE)
 def _reduced_grid(size: Size, full: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Where the pixel centres of an image of `size` lie among the `corner_means` of one of size `full`: (1, 2, h,
-    w)."""
+    """Where the pixel centres of an image of `size` lie, in pixels of one of size `full`: (1, 2, h, w)."""
     ratio = torch.tensor([full[1] / size[1], full[0] / size[0]], device=device, dtype=dtype).view(1, 2, 1, 1)
-    return (pixel_grid(size, device, dtype) + 0.5) * ratio - 1.0
+    return (pixel_grid(size, device, dtype) + 0.5) * ratio - 0.5
 
 
 def precise(x: Tensor) -> Tensor:
@@ -63,8 +62,8 @@ def backward_warp(image: Tensor, flow: Tensor, *, padding: str = "border") -> Te
     """
     height, width = image.shape[-2:]
     flow = precise(flow)
-    if padding == "border" and _rows_are_cheaper(image):
-        return _sample_rows(image, flow + pixel_grid((height, width), flow.device, flow.dtype))
+    if padding == "border" and lies_in_rows(image):
+        return _sample_rows(image, flow + pixel_grid((height, width), flow.device, flow.dtype), _linear_taps)
     span = flow.new_tensor([max(width - 1, 1), max(height - 1, 1)]).view(1, 2, 1, 1)
     points = flow * (2.0 / span) + _centred_grid((height, width), flow.device, flow.dtype)
     return _sample(image, points, padding)
@@ -76,33 +75,29 @@ def corner_means(image: Tensor) -> Tensor:
     return (rows[..., 1:] + rows[..., :-1]).mul_(0.25)
 
 
-def backward_warp_reduced(corners: Tensor, flow: Tensor) -> Tensor:
+def backward_warp_reduced(image: Tensor, corners: Tensor | None, flow: Tensor) -> Tensor:
     """What `backward_warp` and then `resize` to the size of `flow` (N, 2, h, w) would give, sampled at that size only.
 
-    `corners` are the `corner_means` (N, C, H - 1, W - 1) of the image, `flow` is in pixels of the image; returns
-    (N, C, h, w). A bilinear resize to an even fraction averages the two by two pixels around each new centre: averaging
-    them first is the same wherever these four pixels share one flow, and costs h * w samples instead of H * W.
+    `corners` are the `corner_means` of the image; None for an image that `lies_in_rows`, which does not need them.
+    `flow` is in pixels of the image; returns (N, C, h, w). A bilinear resize to an even fraction averages the two by
+    two pixels around each new centre: averaging them first is the same wherever these four pixels share one flow, and
+    costs h * w samples instead of H * W.
     """
-    height, width = corners.shape[-2:]
+    height, width = image.shape[-2:]
     flow = precise(flow)
-    size = (flow.shape[-2], flow.shape[-1])
-    place = flow + _reduced_grid(size, (height + 1, width + 1), flow.device, flow.dtype)
-    if _rows_are_cheaper(corners):
-        return _sample_rows(corners, place)
-    span = flow.new_tensor([max(width - 1, 1), max(height - 1, 1)]).view(1, 2, 1, 1)
-    return _sample(corners, place * (2.0 / span) - 1.0, "border")
+    place = flow + _reduced_grid((flow.shape[-2], flow.shape[-1]), (height, width), flow.device, flow.dtype)
+    if lies_in_rows(image):
+        return _sample_rows(image, place, _averaged_taps)
+    corners = corner_means(image) if corners is None else corners
+    span = flow.new_tensor([max(width - 2, 1), max(height - 2, 1)]).view(1, 2, 1, 1)
+    return _sample(corners, (place - 0.5) * (2.0 / span) - 1.0, "border")
 
 
-def _sample(image: Tensor, points: Tensor, padding: str) -> Tensor:
-    """`points` (N, 2, h, w) are -1..1 from the centre of the first pixel to the centre of the last."""
-    grid = points.permute(0, 2, 3, 1)
-    warped = F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=True)
-    return warped.to(image.dtype)
+def lies_in_rows(image: Tensor) -> bool:
+    """Whether all channels of a pixel lie together in memory and sampling makes use of it.
 
-
-def _rows_are_cheaper(image: Tensor) -> bool:
-    """On the CPU, many channels that lie together are sampled thrice as fast as a plane at a time (measured at
-    720p)."""
+    On the CPU many channels that lie together are sampled thrice as fast as a plane at a time (measured at 720p).
+    """
     return (
         image.device.type == "cpu"
         and image.dtype == torch.float32
@@ -113,33 +108,55 @@ def _rows_are_cheaper(image: Tensor) -> bool:
     )
 
 
-def _sample_rows(image: Tensor, place: Tensor) -> Tensor:
-    """Bilinear samples of a channels-last image at `place` (N, 2, h, w) in pixels, edges repeated; channels-last too.
+def _sample(image: Tensor, points: Tensor, padding: str) -> Tensor:
+    """`points` (N, 2, h, w) are -1..1 from the centre of the first pixel to the centre of the last."""
+    grid = points.permute(0, 2, 3, 1)
+    warped = F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=True)
+    return warped.to(image.dtype)
 
-    Each sample is a weighted sum of four rows of a table of pixels, which is what an embedding bag computes.
+
+Taps = list[tuple[Tensor, Tensor]]  # (index, share) along one axis
+
+
+def _linear_taps(place: Tensor, length: int) -> Taps:
+    """The two pixels around a place along an axis."""
+    place = place.nan_to_num(0.0).clamp(0, length - 1)
+    start = place.floor()
+    share = place - start
+    start = start.int()
+    return [(start, 1 - share), ((start + 1).clamp_(max=length - 1), share)]
+
+
+def _averaged_taps(place: Tensor, length: int) -> Taps:
+    """The three pixels that make the mean of the linear samples half a pixel before and after a place."""
+    place = (place - 0.5).nan_to_num(0.0).clamp(-2, length)
+    start = place.floor()
+    share = (place - start) * 0.5
+    start = start.int()
+    shares = (0.5 - share, torch.full_like(share, 0.5), share)
+    return [((start + i).clamp_(0, length - 1), weight) for i, weight in enumerate(shares)]
+
+
+def _sample_rows(image: Tensor, place: Tensor, taps: Callable[[Tensor, int], Taps]) -> Tensor:
+    """Samples of an image that `lies_in_rows` at `place` (N, 2, h, w) in pixels, edges repeated; lies in rows too.
+
+    A sample is a weighted sum of some rows of a table of pixels, which is what an embedding bag computes.
     """
     n, channels, height, width = image.shape
-    x = place[:, 0].nan_to_num(0.0).clamp_(0, width - 1)
-    y = place[:, 1].nan_to_num(0.0).clamp_(0, height - 1)
-    left, top = x.floor().clamp_(max=max(width - 2, 0)), y.floor().clamp_(max=max(height - 2, 0))
-    right_share, bottom_share = x - left, y - top
-    left_share, top_share = 1 - right_share, 1 - bottom_share
-    corner = (top * width + left).int() if height * width < FLOAT_EXACT_MAX else top.int() * width + left.int()
-    if n > 1 and image.stride(0) != 0:
-        corner += torch.arange(n, dtype=torch.int32).view(-1, 1, 1) * (height * width)
-    right, below = int(width > 1), width if height > 1 else 0
-    index = torch.stack((corner, corner + right, corner + below, corner + (right + below)), -1)
-    share = torch.stack(
-        (left_share * top_share, right_share * top_share, left_share * bottom_share, right_share * bottom_share), -1
-    )
-    pixels = image[:1] if image.stride(0) == 0 else image
-    rows = F.embedding_bag(
-        index.view(-1, 4),
-        pixels.permute(0, 2, 3, 1).reshape(-1, channels),
+    table, first_row = image, torch.arange(n, dtype=torch.int32).view(-1, 1, 1) * (height * width)
+    if n == 1 or image.stride(0) == 0:
+        table, first_row = image[:1], first_row[:1] * 0
+    columns = taps(place[:, 0], width)
+    rows = [(index * width + first_row, share) for index, share in taps(place[:, 1], height)]
+    index = torch.stack([row + column for row, _ in rows for column, _ in columns], -1)
+    share = torch.stack([down * across for _, down in rows for _, across in columns], -1)
+    sampled = F.embedding_bag(
+        index.view(-1, index.shape[-1]),
+        table.permute(0, 2, 3, 1).reshape(-1, channels),
         mode="sum",
-        per_sample_weights=share.view(-1, 4),
+        per_sample_weights=share.view(-1, share.shape[-1]),
     )
-    return rows.view(n, *place.shape[-2:], channels).permute(0, 3, 1, 2)
+    return sampled.view(n, *place.shape[-2:], channels).permute(0, 3, 1, 2)
 
 
 def splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> Tensor:
