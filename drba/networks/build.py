@@ -15,6 +15,7 @@ from ..models import Family, ModelSpec
 from . import distil, ifnet
 from .checkpoint import SUFFIXES, fit, normalised, read_checkpoint
 from .distil import DistilInterpolator, DistilNet
+from .flow import FlowTensorInterpolator
 from .gmfss import GmfssInterpolator, GmfssNetwork
 from .ifnet import IFNet
 from .interpolator import Interpolator, Mode
@@ -33,21 +34,14 @@ def build(
     mode: str,
 ) -> Interpolator:
     """See `drba.models.load`."""
-    if spec.family == "flow":
-        return load_flow(spec, device=device, scale=scale, mode=mode)
     device = _device(device)
+    if spec.family == "flow":
+        return FlowTensorInterpolator(device=device, scale=scale, mode=cast(Mode, mode))
     network, interpolator = _empty_network(spec), _INTERPOLATORS[spec.family]
     for part, module in network_parts(spec, network).items():
         subject, state = _state(spec, part, weights)
         fit(module, state, subject)
     return interpolator(network, device=device, dtype=_dtype(dtype, device, mode), scale=scale, mode=cast(Mode, mode))
-
-
-def load_flow(spec: ModelSpec, *, device: str | torch.device, scale: float, mode: str) -> Interpolator:
-    """Hook for the flow-only interpolator (`drba.flow`): its tensor interface is attached here."""
-    raise ModelError(
-        f"model {spec.name!r} has no tensor interface in this version; use it through the player or the renderer"
-    )
 
 
 def network_parts(spec: ModelSpec, network: nn.Module) -> dict[str, nn.Module]:

@@ -1,0 +1,83 @@
+"""The networks under PyTorch: planes to RGB on the device, DRM and network there, and back."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+
+import drba
+from drba.models import ModelSpec
+from drba.networks.interpolator import State
+from drba.pixels import Plane
+
+from .base import SourceFrame, StreamSpec, Triplet
+from .colour import ColourConverter
+
+CACHED_FRAMES = 4  # converted frames: the three of a triplet and the next one's last
+
+
+class NetworkRenderer:
+    """Renders with any model of the registry in its fast form.
+
+    One triplet at a time: a network keeps all cores or the whole device busy by itself.
+    """
+
+    def __init__(self, spec: StreamSpec, model: ModelSpec, device: str = "auto") -> None:
+        """ModelError where weights are missing or do not fit."""
+        self._network = drba.load(model.name, device=device, scale=spec.scale, mode="fast")
+        self.model = model.name
+        self.engine = f"torch-{self._network.device.type}"
+        self._linear = spec.linear
+        self._colour = ColourConverter(spec.layout, spec.matrix, spec.full_range, self._network.device)
+        self._lock = threading.Lock()
+        self._frames: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._state: tuple[int, int, State] | None = None  # (previous, middle) of the triplet it serves
+
+    def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
+        with self._lock:
+            for frame, out in zip(self._render(triplet, times), outputs, strict=True):
+                self._colour.to_planes(frame, out)
+
+    def close(self) -> None:
+        with self._lock:
+            self._frames.clear()
+            self._state = None
+
+    def _render(self, triplet: Triplet, times: Sequence[float]) -> list[torch.Tensor]:
+        middle = self._rgb(triplet.middle)
+        if triplet.previous is None or triplet.following is None:
+            first, second, start = (triplet.middle, triplet.following, 1.0)
+            if triplet.previous is not None:
+                first, second, start = (triplet.previous, triplet.middle, 0.0)
+            if second is None:
+                raise ValueError("a triplet needs a frame before or after its middle one")
+            frames: list[torch.Tensor] = self._network.pair(
+                self._rgb(first), self._rgb(second), [t - start for t in times]
+            )
+            return frames
+        state = None
+        if self._state is not None and self._state[:2] == (triplet.previous.number, triplet.middle.number):
+            state = self._state[2]
+        frames, state = self._network.triplet(
+            self._rgb(triplet.previous),
+            middle,
+            self._rgb(triplet.following),
+            times,
+            state,
+            linear=self._linear,
+            interval_before=triplet.interval_before,
+            interval_after=triplet.interval_after,
+        )
+        self._state = (triplet.middle.number, triplet.following.number, state)
+        return frames
+
+    def _rgb(self, frame: SourceFrame) -> torch.Tensor:
+        known = self._frames.get(frame.number)
+        if known is None:
+            known = self._frames[frame.number] = self._colour.to_rgb(frame.planes)
+            while len(self._frames) > CACHED_FRAMES:
+                self._frames.popitem(last=False)
+        return known
