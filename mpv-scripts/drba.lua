@@ -311,6 +311,10 @@ on_bridge("interpolating", function(data)
     announce_when_shown()
 end)
 
+on_bridge("notice", function(data)
+    say("DRBA: " .. tostring(data.text), 8)
+end)
+
 on_bridge("failed", function(data)
     if data.id ~= "" and film and data.id ~= film.id then return end
     fail(data.reason or "unknown reason")

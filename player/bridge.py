@@ -120,7 +120,7 @@ class Bridge:
         self._film, self._film_id = film, str(data.get("id", ""))
         try:
             if self._client is not None:
-                await film.attach(self._client)
+                self._notice(await film.attach(self._client))
         except DrbaError:
             await self._close_film()
             raise
@@ -137,6 +137,12 @@ class Bridge:
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
+
+    def _notice(self, text: str) -> None:
+        """One line for the viewer about something that is not as asked for, and goes on."""
+        if text:
+            log.warning("%s", text)
+            self._tell("notice", {"text": text})
 
     def _describe(self, film: Film) -> dict[str, Any]:
         return {
@@ -163,7 +169,7 @@ class Bridge:
         self._client = client
         async with self._busy:
             if self._film is not None:
-                await self._film.attach(client)
+                self._notice(await self._film.attach(client))
 
     async def _send_stats(self) -> None:
         last = None

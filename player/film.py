@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from drba.errors import DrbaError, InputError
+from drba.errors import DrbaError, InputError, ModelError
 from drba.timeline import OutputClock, exact_rate, parse_rate
 from engines.base import StreamSpec
 from server.client import Client, FramePool
@@ -149,17 +149,28 @@ class Film:
             source.close()
             raise
 
-    async def attach(self, client: Client) -> None:
-        """Open the film's session at the server; until then, and without one, it plays source frames."""
-        self._context.session = await client.open_session(self.spec, self._pool)
+    async def attach(self, client: Client) -> str:
+        """Open the film's session at the server; until then, and without one, it plays source frames.
+
+        Where the model cannot be had (its weights are missing) the flow-only one plays, and the reason is returned.
+        """
+        try:
+            self._context.session = await client.open_session(self.spec, self._pool)
+        except ModelError as error:
+            if self.spec.model in ("auto", "flow"):
+                raise
+            self.spec = replace(self.spec, model="flow", engine="auto")
+            self._context.session = await client.open_session(self.spec, self._pool)
+            return f"{error}; playing with the flow model"
+        return ""
 
     @property
     def model(self) -> str:
-        return self._context.session.model if self._context.session else self.request.model
+        return self._context.session.model if self._context.session else self.spec.model
 
     @property
     def engine(self) -> str:
-        return self._context.session.engine if self._context.session else self.request.engine
+        return self._context.session.engine if self._context.session else self.spec.engine
 
     async def close(self) -> None:
         self._context.decoder.close()

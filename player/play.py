@@ -14,6 +14,9 @@ from typing import Any
 
 import drba
 from drba.errors import DrbaError, InputError
+from drba.models import find
+from drba.timeline import parse_rate
+from engines import ENGINES
 
 from . import options, paths
 from .report import Report
@@ -55,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError("nothing to play; give a file or URL, or --demo")
         for path in arguments.files:
             check_input(path)
+        check_choices(values)
         mpv_options = build_mpv_options(values, mpv_arguments, start=not arguments.off)
         if arguments.demo:
             return _play_demo(arguments, mpv_options)
@@ -62,6 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DrbaError as error:
         print(f"drba-player: {error}", file=sys.stderr)
         return error.exit_status
+
+
+def check_choices(values: dict[str, options.Value]) -> None:
+    """ModelError or InputError, before a window opens, for a model, engine or rate that cannot exist."""
+    if values["model"] != "auto":
+        find(str(values["model"]))
+    if values["engine"] not in ENGINES:
+        raise InputError(f"engine {values['engine']!r} does not exist; expected one of {', '.join(ENGINES)}")
+    fps = str(values["fps"]).strip().lower()
+    if fps not in ("auto", "display") and not fps.endswith("x"):
+        parse_rate(fps)
 
 
 def build_mpv_options(

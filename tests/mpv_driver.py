@@ -163,6 +163,8 @@ class Mpv:
         seen = len(self.events)
         self.command("seek", time_s, "absolute+exact")
         event = self.wait_for(lambda: next((e for e in self.events[seen:] if e["event"] == "playback-restart"), None))
+        # A seek that was under way may have ended first.
+        self.wait_for(lambda: not self.get("seeking"))
         return float(event["at"] - began)
 
     def screenshot(self) -> bytes:

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
+from drba import weights
 from drba.models import find
 
 DATA = Path(__file__).parent / "data" / "networks"
@@ -71,3 +73,12 @@ def rule_state(manifest: str) -> dict[str, torch.Tensor]:
 def rule_weights(model: str) -> Mapping[str, dict[str, torch.Tensor]]:
     """What `drba.load(model, weights=...)` takes."""
     return {part: rule_state(manifest) for part, manifest in MANIFESTS[find(model).name].items()}
+
+
+def install(model: str) -> None:
+    """Put a model by the rule where installed weights are (DRBA_DATA_DIR)."""
+    spec = find(model)
+    folder = weights.model_dir(spec)
+    folder.mkdir(parents=True)
+    for part, state in rule_weights(spec.name).items():
+        save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, folder / f"{part}.safetensors")

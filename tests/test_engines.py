@@ -9,12 +9,9 @@ import netweights
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 import drba
-from drba import weights
 from drba.errors import ModelError
-from drba.models import find
 from drba.pixels import PIXEL_FORMATS, FrameLayout, PixelFormat, pixel_format
 from engines import SourceFrame, StreamSpec, Triplet, choice, open_renderer
 from engines.colour import ColourConverter
@@ -28,14 +25,6 @@ def rule_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("DRBA_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path
-
-
-def install(model: str) -> None:
-    spec = find(model)
-    folder = weights.model_dir(spec)
-    folder.mkdir(parents=True)
-    for part, state in netweights.rule_weights(spec.name).items():
-        save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, folder / f"{part}.safetensors")
 
 
 def moving(layout: FrameLayout, count: int) -> list[SourceFrame]:
@@ -86,7 +75,7 @@ def test_white_and_black_are_the_ranges_ends() -> None:
 @pytest.mark.parametrize("model", ["rife-4.26.heavy", "rife-4.6", "distil-drba-v2-lite"])
 @pytest.mark.parametrize("fmt", ["yuv420p", "yuv422p10le", "gray", "gbrp"])
 def test_a_network_renders_planes(model: str, fmt: str, rule_models: Path) -> None:
-    install(model)
+    netweights.install(model)
     layout = FrameLayout(96, 64, pixel_format(fmt))
     renderer = open_renderer(StreamSpec(layout, "bt709", model=model))
     assert renderer.model == model and renderer.engine.startswith("torch-")
@@ -114,9 +103,9 @@ def test_missing_weights_say_how_to_get_them(rule_models: Path) -> None:
 
 def test_auto_takes_what_is_fast_enough_and_remembers(rule_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = FrameLayout(64, 64, pixel_format("yuv420p"))
-    spec = StreamSpec(layout, "bt709")
+    spec = StreamSpec(layout, "bt709", model="auto")
     assert open_renderer(spec).model == "flow"  # nothing is installed
-    install("distil-drba-v2-lite")
+    netweights.install("distil-drba-v2-lite")
     monkeypatch.setattr(choice, "NEEDED_PER_SECOND", 0.01)
     assert open_renderer(spec).model == "distil-drba-v2-lite"
     kept = (rule_models / "cache" / "calibration.json").read_text()

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import clips
 import cv2
+import netweights
 import numpy as np
 import pytest
 from helpers_server import alive
 from mpv_driver import Mpv
+
+from server.client import server_status, stop_server
 
 TWICE = {"drba-fps": "2x"}
 
@@ -193,8 +196,6 @@ def test_the_film_plays_on_when_the_bridge_is_killed_and_in_betweens_come_back(f
 
 
 def test_the_film_plays_on_when_the_server_is_killed(film: Path) -> None:
-    from server.client import server_status
-
     with Mpv([film], script_opts={**TWICE, "drba-start": "yes"}) as mpv:
         mpv.wait_log("DRBA on")
         for _ in range(3):
@@ -204,6 +205,38 @@ def test_the_film_plays_on_when_the_server_is_killed(film: Path) -> None:
             mpv.wait_for(lambda t=before: mpv.get("time-pos") > t + 0.7)
         mpv.wait_for(lambda: (found := server_status()) is not None and found.pid != status.pid)
         assert mpv.is_on and mpv.get("frame-drop-count") == 0
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that starts with the test's own environment."""
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("DRBA_RUNTIME_DIR", str(folder))
+    monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path / "data"))
+    yield
+    stop_server()
+
+
+@pytest.mark.usefixtures("own_server")
+def test_a_network_plays_like_the_flow_model(clip_folder: Path) -> None:
+    """With weights by rule: what it draws means nothing, that it is drawn, shown and in sync does."""
+    netweights.install("rife-4.6")
+    clip = clips.cached(clip_folder, "tiny.mkv", replace(clips.SMALL, seconds=12, width=96, height=64))
+    with Mpv([clip.path], script_opts={**TWICE, "drba-model": "rife-4.6", "drba-start": "yes"}) as mpv:
+        mpv.wait_log("DRBA on: 23.976 -> 47.952, rife-4.6", 40)
+        at = mpv.get("time-pos")
+        mpv.wait_for(lambda: mpv.get("time-pos") > at + 1)
+        assert mpv.get("frame-drop-count") == 0
+        mpv.seek(3.0)
+        assert abs(mpv.get("avsync")) < 0.1
+
+
+@pytest.mark.usefixtures("own_server")
+def test_missing_weights_play_with_the_flow_model_and_say_so(film: Path) -> None:
+    with Mpv([film], script_opts={**TWICE, "drba-model": "gmfss", "drba-start": "yes"}) as mpv:
+        assert "drba models fetch gmfss" in mpv.wait_log("playing with the flow model")
+        mpv.wait_log("DRBA on: 23.976 -> 47.952, flow")
 
 
 def leftovers() -> set[str]:
