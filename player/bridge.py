@@ -46,6 +46,7 @@ class Bridge:
         self._playhead = Playhead()
         self._http = FrameServer()
         self._client: Client | None = None
+        self._connecting: asyncio.Task[Client] | None = None
         self._film: Film | None = None
         self._film_id = ""
         self._busy = asyncio.Lock()
@@ -54,7 +55,7 @@ class Bridge:
     async def run(self) -> None:
         await self._http.start()
         self._ipc.observe("time-pos", "pause", "seeking", "speed")
-        connecting = self._spawn(self._connect())
+        self._connecting = asyncio.ensure_future(Client.connect())  # the server starts while the film is opened
         statistics = self._spawn(self._send_stats())
         self._tell("ready", {"pid": os.getpid()})
         try:
@@ -66,12 +67,13 @@ class Bridge:
                 elif event["event"] == "shutdown":
                     break
         finally:
-            for task in (connecting, statistics, *self._tasks):
+            for task in (self._connecting, statistics, *self._tasks):
                 task.cancel()
             await self._http.stop()
             await self._close_film()
-            if self._client is not None:
-                await self._client.close()
+            (client,) = await asyncio.gather(self._connecting, return_exceptions=True)
+            if isinstance(client, Client):
+                await client.close()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
@@ -119,8 +121,7 @@ class Bridge:
         film = await Film.open(request, self._playhead)
         self._film, self._film_id = film, str(data.get("id", ""))
         try:
-            if self._client is not None:
-                self._notice(await film.attach(self._client))
+            self._notice(await film.attach(await self._connect()))
         except DrbaError:
             await self._close_film()
             raise
@@ -159,17 +160,13 @@ class Bridge:
             self._http.remove(film.track)
             await film.close()
 
-    async def _connect(self) -> None:
-        try:
-            client = await Client.connect()
-        except DrbaError as error:
-            log.error("%s", error)
-            self._tell("failed", {"id": self._film_id, "reason": str(error)})
-            return
-        self._client = client
-        async with self._busy:
-            if self._film is not None:
-                self._notice(await self._film.attach(client))
+    async def _connect(self) -> Client:
+        """The connection to the server, made once; ServerError if none can be had, and the next film tries again."""
+        if self._client is None:
+            if self._connecting is None or (self._connecting.done() and self._connecting.exception()):
+                self._connecting = asyncio.ensure_future(Client.connect())
+            self._client = await asyncio.shield(self._connecting)
+        return self._client
 
     async def _send_stats(self) -> None:
         last = None

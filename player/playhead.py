@@ -29,18 +29,24 @@ class Playhead:
         self._position_s = position_s
         self._seen_at = self.clock()
 
-    def seconds_until(self, time_s: float, stream_start_s: float, stream_opened_at: float) -> float:
-        """Wall-clock seconds until the output frame at `time_s` is shown; infinite while nothing moves.
+    def lead_s(self, time_s: float, stream_start_s: float, stream_opened_at: float) -> float:
+        """Seconds of film between where mpv is and `time_s`; infinite without a player.
 
-        Until mpv has reported a position after `stream_opened_at` (a time of `clock`), it is taken to start playing the stream
-        at its beginning, `stream_start_s`.
+        Until mpv has reported a position after `stream_opened_at` (a time of `clock`), it is taken to start playing the
+        stream at its beginning, `stream_start_s`.
         """
-        if not self.known or self.paused or self.speed <= 0:
+        if not self.known:
             return math.inf
         now = self.clock()
+        moves = 0.0 if self.paused else self.speed
         if self.seeking or self._seen_at < stream_opened_at + START_GRACE_S:
-            elapsed = max(0.0, now - stream_opened_at - START_GRACE_S)
-            position = stream_start_s + elapsed * self.speed
+            position = stream_start_s + max(0.0, now - stream_opened_at - START_GRACE_S) * moves
         else:
-            position = self._position_s + (now - self._seen_at) * self.speed
-        return (time_s - position) / self.speed
+            position = self._position_s + (now - self._seen_at) * moves
+        return time_s - position
+
+    def seconds_until(self, time_s: float, stream_start_s: float, stream_opened_at: float) -> float:
+        """Wall-clock seconds until the output frame at `time_s` is shown; infinite while nothing moves."""
+        if not self.known or self.paused or self.speed <= 0:
+            return math.inf
+        return self.lead_s(time_s, stream_start_s, stream_opened_at) / self.speed

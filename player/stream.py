@@ -29,6 +29,10 @@ DELIVERY_S = 0.05
 #: (a truncated file) ends the stream there.
 FILL_UP_S = 1
 SLOT_POLL_S = 0.002
+#: While the server is away, mpv gets source frames for this much film ahead and no more: what it has read once stays
+#: without in-betweens.
+LEAD_WITHOUT_SERVER_S = 0.5
+SERVER_POLL_S = 0.02
 
 
 @dataclass
@@ -193,7 +197,10 @@ class OutputStream:
         middle: SourceSlot,
         following: SourceSlot | None,
     ) -> None:
-        wanted = [plan for plan in planned if plan.kind is Kind.INTERPOLATED and self._worth_asking(plan)]
+        interpolated = [plan for plan in planned if plan.kind is Kind.INTERPOLATED]
+        if interpolated:
+            await self._server_or_need(interpolated[0].number)
+        wanted = [plan for plan in interpolated if self._worth_asking(plan)]
         outputs: dict[int, int] = {}
         try:
             for plan in wanted:
@@ -213,6 +220,18 @@ class OutputStream:
         finally:
             for slot in outputs.values():
                 self._context.pool.release(slot)
+
+    async def _server_or_need(self, number: int) -> None:
+        """Wait until the server is there, or mpv needs the frame soon."""
+        context = self._context
+        while (session := context.session) is None or not session.ready:
+            if session is not None:
+                session.wake()
+            time_s = float(context.clock.time_s(number))
+            lead_s = context.playhead.lead_s(time_s, self._start_s, self._opened_at)
+            if not context.playhead.known or lead_s < LEAD_WITHOUT_SERVER_S:
+                return
+            await asyncio.sleep(SERVER_POLL_S)
 
     def _worth_asking(self, plan: PlannedOutput) -> bool:
         """Whether it can be ready: what cannot is not begun, so that the frames after it can be."""

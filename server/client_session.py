@@ -167,6 +167,11 @@ class Session:
             return "the server does not answer" if self._link.stalled() else ""
         return self._why_not
 
+    def wake(self) -> None:
+        """Have the session opened again if it is not ready; a server that ended while idle is started."""
+        if not self.ready and not self._closed:
+            self._link.ask_reopen()
+
     def cancel(self, generation: int) -> None:
         """Drop the requests of generations below `generation`, which is that of requests from here on."""
         self.generation = max(self.generation, generation)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from drba import __version__
-from drba.errors import InputError, ModelError, ProtocolError
+from drba.errors import DrbaError, InputError, ModelError, ProtocolError
 from engines.base import Renderer, StreamSpec
 
 from . import messages as m
@@ -170,7 +170,8 @@ class Dispatcher:
         peer = session.peer
         wanted = self._sessions.get((peer.identity, session.id)) is session
         if error is not None:
-            log.error("session %d cannot be opened", session.id, exc_info=error)
+            expected = isinstance(error, DrbaError)  # a missing model, say: the line says it all
+            log.error("session %d cannot be opened: %s", session.id, error, exc_info=None if expected else error)
             if wanted:
                 self.end_session(peer, session.id)
                 line = str(error) or type(error).__name__
