@@ -25,6 +25,7 @@ log = logging.getLogger("drba.server")
 
 LOG_BYTES = 1 << 20  # of one log file; with one older file kept, the log never takes more than 2 MiB
 DEFAULT_IDLE_TIMEOUT_S = 600.0
+NICENESS = 5
 
 
 def open_renderer(spec: StreamSpec) -> Renderer:
@@ -93,6 +94,9 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: S
     ended = True
     try:
         _start_log(arguments.log or log_folder() / "server.log")
+        # mpv's own threads come first: a late in-between costs quality, a late picture is a stutter.
+        with contextlib.suppress(OSError):
+            os.nice(NICENESS)
         server = Server(
             open_renderer,
             endpoint=endpoint,

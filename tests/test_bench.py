@@ -211,7 +211,7 @@ def test_tables_are_printed_for_people(clip: Path) -> None:
         (("quality", MEDIA.parent.parent.parent), "a folder"),
         (("speed", "--size", "large"), "expected WIDTHxHEIGHT"),
         (("speed", "--size", "64x48", "--pixel-format", "p010"), "not carried"),
-        (("speed", "--size", "64x48", "--model", "magic"), "unknown"),
+        (("speed", "--size", "64x48", "--model", "magic"), "does not exist"),
         (("speed", "--seconds", "0"), "expected seconds"),
     ],
 )

@@ -225,9 +225,9 @@ def test_a_network_plays_like_the_flow_model(clip_folder: Path) -> None:
     clip = clips.cached(clip_folder, "tiny.mkv", replace(clips.SMALL, seconds=12, width=96, height=64))
     with Mpv([clip.path], script_opts={**TWICE, "drba-model": "rife-4.6", "drba-start": "yes"}) as mpv:
         mpv.wait_log("DRBA on: 23.976 -> 47.952, rife-4.6", 40)
-        at = mpv.get("time-pos")
+        at, dropped = mpv.get("time-pos"), mpv.get("frame-drop-count")  # loading torch may have cost mpv a frame
         mpv.wait_for(lambda: mpv.get("time-pos") > at + 1)
-        assert mpv.get("frame-drop-count") == 0
+        assert mpv.get("frame-drop-count") == dropped
         mpv.seek(3.0)
         assert abs(mpv.get("avsync")) < 0.1
 
