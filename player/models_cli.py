@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,6 +154,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     path = arguments.path.expanduser()
     if not path.exists():
         raise ModelError(f"weights {path} do not exist; expected a checkpoint or a folder of them")
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")  # about pickles that are refused anyway
     done = import_file(path, arguments.model, force=arguments.force)
     for item in done:
         news = "imported to" if item.new else "installed already in"

@@ -109,12 +109,12 @@ def _choose(
 ) -> tuple[list[Target], Evidence]:
     if named:
         return candidates, "model"
-    in_whole = [target for target in candidates if target.spec == whole]
+    proven = [target for target in candidates if len(candidates) > 1 and _is_public(file, target)]
+    in_whole = [target for target in proven or candidates if target.spec == whole]
     if in_whole:
-        return in_whole, "folder"
+        return in_whole, "digest" if proven else "folder"
     if len(candidates) == 1:
         return candidates, "shapes"
-    proven = [target for target in candidates if _is_public(file, target)]
     if len(proven) == 1:
         return proven, "digest"
     left = _by_name(file, proven or candidates)
