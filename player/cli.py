@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import drba
 from drba.errors import DrbaError
 
-from . import bench, bridge
+from . import bench, bridge, models_cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     bridge.add_parser(subparsers)
     bench.add_parser(subparsers)
+    models_cli.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
