@@ -20,14 +20,14 @@ CACHED_FRAMES = 4  # converted frames: the three of a triplet and the next one's
 
 
 class NetworkRenderer:
-    """Renders with any model of the registry in its fast form.
+    """Renders with any model of the registry, for playing in its fast form.
 
     One triplet at a time: a network keeps all cores or the whole device busy by itself.
     """
 
-    def __init__(self, spec: StreamSpec, model: ModelSpec, device: str = "auto") -> None:
-        """ModelError where weights are missing or do not fit."""
-        self._network = drba.load(model.name, device=device, scale=spec.scale, mode="fast")
+    def __init__(self, spec: StreamSpec, model: ModelSpec, device: str = "auto", *, mode: str = "fast") -> None:
+        """ModelError where weights are missing or do not fit. `mode` is "fast" or "reference" (docs/networks.md)."""
+        self._network = drba.load(model.name, device=device, scale=spec.scale, mode=mode)
         self.model = model.name
         self.engine = f"torch-{self._network.device.type}"
         self._linear = spec.linear

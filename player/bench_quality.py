@@ -29,7 +29,7 @@ from .plan import Relation, relation
 MOVING_SHARE = 0.25
 #: How a left-out frame is replaced. `repeat` is the kept frame before it (what is shown without DRBA), `blend` the mean
 #: of its neighbours, `symmetric` that of both warped by half the flow found between them, without splatting.
-METHODS = ("repeat", "blend", "symmetric", "model", "model_no_drm")
+METHODS = ("repeat", "blend", "symmetric", "model", "model_no_drm", "model_reference")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _source(picture: Picture) -> SourceFrame:
 class Restorer:
     """Restores left-out frames of one stream by every method. Thread-safe as renderers are.
 
-    `renderers` maps `model` and `model_no_drm`, or only one of them, to renderers of the stream.
+    `renderers` maps `model`, `model_no_drm` and `model_reference`, or some of them, to renderers of the stream.
     """
 
     def __init__(self, layout: FrameLayout, renderers: dict[str, Renderer], scale: float = 1.0) -> None:

@@ -20,8 +20,9 @@ from rich.text import Text
 
 import drba
 from drba.errors import InputError
+from drba.models import find
 from drba.pixels import FrameLayout, pixel_format
-from engines import Renderer, StreamSpec, open_renderer
+from engines import ENGINES, Renderer, StreamSpec, open_renderer
 from server.main import default_workers
 
 from .bench import DEFAULT_SIZES, PICTURES
@@ -37,6 +38,7 @@ TITLES = {
     "symmetric": "DIS, symmetric warp",
     "model": "{model} with DRM",
     "model_no_drm": "{model} without DRM",
+    "model_reference": "{model}, reference mode",
 }
 
 
@@ -111,8 +113,13 @@ def _stream_spec(source: VideoSource, arguments: argparse.Namespace) -> StreamSp
 
 
 def _renderers(spec: StreamSpec, no_drm: bool) -> dict[str, Renderer]:
-    """The model as played, and without DRM where that can be had: so far of the flow model."""
-    renderers = {"model": open_renderer(spec)}
+    """The model as played; without DRM where that can be had (the flow model); in reference mode where that differs."""
+    renderers: dict[str, Renderer] = {"model": open_renderer(spec)}
+    played = find(renderers["model"].model)
+    if played.fast_differs:
+        from engines.network import NetworkRenderer
+
+        renderers["model_reference"] = NetworkRenderer(spec, played, ENGINES[spec.engine], mode="reference")
     if renderers["model"].model == "flow":
         from engines.flow import FlowRenderer
 

@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import clips
 import cv2
+import netweights
 import numpy as np
 import pytest
 
@@ -202,6 +205,17 @@ def test_speed_prints_json() -> None:
 def test_tables_are_printed_for_people(clip: Path) -> None:
     assert "flow without DRM" in drba("quality", clip, "--frames", "7").stdout
     assert "64x48" in drba("speed", "--seconds", "0.1", "--size", "64x48", "--pixel-format", "yuv444p10le").stdout
+
+
+def test_a_network_is_measured_in_both_modes(
+    tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path))
+    netweights.install("rife-4.15.lite")
+    clip = clips.cached(clip_folder, "tiny.mkv", replace(clips.SMALL, seconds=12, width=96, height=64)).path
+    done = drba("quality", clip, "--model", "rife-4.15.lite", "--frames", "9", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {"model", "model_reference"} <= set(json.loads(done.stdout)["methods"])
 
 
 @pytest.mark.parametrize(
