@@ -180,7 +180,22 @@ local function dress_track()
     if #parts > 0 then mp.commandv("vf", "add", "@drba-colour:format=" .. table.concat(parts, ":")) end
 end
 
+-- Quitting may save the state of the player for next time: our track and what is set for it must not be in there.
+local NOT_SAVED = {vid = true, vf = true, ["video-rotate"] = true}
+local function keep_out_of_saved_state()
+    local saved = mp.get_property_native("watch-later-options")   -- mpv 0.34 and newer
+    if not saved then return end
+    local kept = {}
+    for _, name in ipairs(saved) do
+        if not NOT_SAVED[name] then kept[#kept + 1] = name end
+    end
+    film.saved_state = saved
+    mp.set_property_native("watch-later-options", kept)
+end
+
 local function undress_track()
+    if film.saved_state then mp.set_property_native("watch-later-options", film.saved_state) end
+    film.saved_state = nil
     for _, filter in ipairs(mp.get_property_native("vf", {})) do
         if filter.label == "drba-colour" then mp.commandv("vf", "remove", "@drba-colour") end
     end
@@ -198,6 +213,7 @@ end
 switch_on = function()
     film.original = mp.get_property_number("vid") or film.original
     film.on, film.announced = true, false
+    keep_out_of_saved_state()
     dress_track()
     if film.turned ~= 0 then mp.set_property("file-local-options/video-rotate", tostring(film.turned)) end
     select_track(film.track)
@@ -248,6 +264,7 @@ local function new_film()
         first_between = nil,  -- time of the first in-between frame that mpv has read
         rotate = nil,         -- the viewer's video-rotate, while ours is set
         turned = 0,           -- rotation of the film's own picture, in degrees
+        saved_state = nil,    -- the viewer's watch-later-options, while ours are set
     }
 end
 

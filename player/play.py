@@ -6,11 +6,12 @@ import argparse
 import locale
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import platformdirs
 
 import drba
 from drba.errors import DrbaError, InputError
@@ -136,22 +137,22 @@ def play(files: Sequence[str], mpv_options: list[tuple[str, str]], report_path: 
             report.write(Path(report_path))
         except OSError as error:
             raise InputError(f"{report_path}: the report cannot be written ({error.strerror})") from error
-    if report_path or not sys.stdout.isatty():
-        print(report.summary())
+    print(report.summary())
     return 2 if failed and failed == len(files) else 0
 
 
 def _play_demo(arguments: argparse.Namespace, mpv_options: list[tuple[str, str]]) -> int:
     from .demo import make_demo
 
-    with tempfile.TemporaryDirectory(prefix="drba-demo-") as folder:
-        clip = Path(folder) / "demo.mkv"
+    folder = Path(platformdirs.user_cache_dir("drba-player", appauthor=False))
+    clip = folder / f"demo-{drba.__version__}.mkv"
+    if not clip.exists():
         print("drawing the demo clip ...", flush=True)
         make_demo(clip)
-        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and sys.platform.startswith("linux"):
-            print("no display: playing to mpv's null output")
-            mpv_options = [*mpv_options, ("vo", "null"), ("ao", "null")]
-        return play([str(clip), *arguments.files], mpv_options, arguments.report)
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and sys.platform.startswith("linux"):
+        print("no display: playing to mpv's null output")
+        mpv_options = [*mpv_options, ("vo", "null"), ("ao", "null")]
+    return play([str(clip), *arguments.files], mpv_options, arguments.report)
 
 
 def _run_mpv(files: Sequence[str], mpv_options: list[tuple[str, str]], report: Report) -> int:

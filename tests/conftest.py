@@ -23,6 +23,7 @@ def _private_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder.chmod(0o700)
     os.environ["DRBA_RUNTIME_DIR"] = str(folder)
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     yield
     stop_server()

@@ -207,6 +207,20 @@ def test_the_film_plays_on_when_the_server_is_killed(film: Path) -> None:
         assert mpv.is_on and mpv.get("frame-drop-count") == 0
 
 
+def test_what_mpv_saves_on_quitting_knows_nothing_of_drba(film: Path, tmp_path: Path) -> None:
+    with Mpv(
+        [film],
+        "--save-position-on-quit",
+        f"--watch-later-directory={tmp_path}",
+        script_opts={**TWICE, "drba-start": "yes"},
+    ) as mpv:
+        mpv.wait_log("DRBA on")
+        mpv.quit()
+    (saved,) = tmp_path.iterdir()
+    names = {line.partition("=")[0] for line in saved.read_text().splitlines()}
+    assert "start" in names and not names & {"vid", "vf", "video-rotate"}
+
+
 @pytest.fixture
 def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A server that starts with the test's own environment."""
