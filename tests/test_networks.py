@@ -295,7 +295,14 @@ def test_size_multiples_follow_the_flow_scale(multiple: int, scale: float, expec
 
 
 @pytest.mark.parametrize(
-    ("model", "kind"), [("rife", "drba"), ("rife-4.15", "drba"), ("gmfss", "gmfss"), ("distil-drba-v1", "distil")]
+    ("model", "kind"),
+    [
+        ("rife", "drba"),
+        ("rife-4.15.lite", "drba"),
+        ("rife-4.25.heavy", "drba"),
+        ("gmfss", "gmfss"),
+        ("distil-drba-v1", "distil"),
+    ],
 )
 def test_half_precision_stays_within_40_db(model: str, kind: str) -> None:
     # Small, because a CPU without bfloat16 instructions is ten times slower with it.
