@@ -73,8 +73,12 @@ local function bridge_program()
     if options.command ~= "" then return mp.command_native({"expand-path", options.command}) end
     local source = debug.getinfo(1, "S").source:match("^@(.*)$")
     if source then
-        local folder = utils.split_path(source)
-        local beside = utils.join_path(folder, "../.venv/bin/drba")
+        -- Where the script really is: people link it into their configuration.
+        local real = mp.command_native({
+            name = "subprocess", args = {"readlink", "-f", source}, playback_only = false, capture_stdout = true,
+        })
+        if real and real.status == 0 then source = real.stdout:gsub("%s+$", "") end
+        local beside = utils.join_path(utils.split_path(source), "../.venv/bin/drba")
         if file_exists(beside) then return beside end
     end
     return "drba"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -19,6 +20,7 @@ import pytest
 from helpers_server import alive
 from mpv_driver import Mpv
 
+from player.paths import drba_program, lua_script
 from server.client import server_status, stop_server
 
 TWICE = {"drba-fps": "2x"}
@@ -183,6 +185,21 @@ def test_a_missing_program_is_named(film: Path) -> None:
         assert mpv.get("vid") == 1
 
 
+def test_a_linked_script_finds_the_program_beside_its_real_folder(film: Path, tmp_path: Path) -> None:
+    project, linked = tmp_path / "project", tmp_path / "scripts" / "drba.lua"
+    (project / "mpv-scripts").mkdir(parents=True)
+    (project / ".venv" / "bin").mkdir(parents=True)
+    linked.parent.mkdir()
+    shutil.copy(lua_script(), project / "mpv-scripts" / "drba.lua")
+    (project / ".venv" / "bin" / "drba").symlink_to(drba_program())
+    linked.symlink_to(project / "mpv-scripts" / "drba.lua")
+    opts = {**TWICE, "drba-command": "", "drba-start": "yes"}
+    with Mpv(
+        [film], f"--script={linked}", script=False, script_opts=opts, environment={"PATH": "/usr/bin:/bin"}
+    ) as mpv:
+        mpv.wait_log("DRBA on")
+
+
 def test_the_film_plays_on_when_the_bridge_is_killed_and_in_betweens_come_back(film: Path) -> None:
     with Mpv([film], script_opts={**TWICE, "drba-start": "yes"}) as mpv:
         mpv.wait_log("DRBA on")
@@ -274,8 +291,8 @@ def nothing_left() -> Iterator[None]:
 def test_nothing_is_left_behind(how: str, film: Path) -> None:
     mpv = subprocess.Popen(
         [
-            "mpv", "--no-config", "--vo=null", "--ao=null", "--terminal=no", f"--script={_lua()}",
-            f"--script-opts=drba-command={_drba()},drba-start=yes", str(film),
+            "mpv", "--no-config", "--vo=null", "--ao=null", "--terminal=no", f"--script={lua_script()}",
+            f"--script-opts=drba-command={drba_program()},drba-start=yes", str(film),
         ]
     )  # fmt: skip
     wait_until(lambda: bridges_of(mpv.pid))
@@ -284,15 +301,3 @@ def test_nothing_is_left_behind(how: str, film: Path) -> None:
     mpv.send_signal(signal.SIGTERM if how == "quit" else signal.SIGKILL)
     mpv.wait(10)
     wait_until(lambda: not alive(bridge))
-
-
-def _lua() -> Path:
-    from player.paths import lua_script
-
-    return lua_script()
-
-
-def _drba() -> str:
-    from player.paths import drba_program
-
-    return drba_program()
