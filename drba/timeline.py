@@ -68,14 +68,3 @@ class OutputClock:
         """Number of frames shown before `end_s`, at least 1."""
         frames = math.ceil((end_s - self.phase_s) * self.rate) + (1 if self.phase_s else 0)
         return max(1, frames)
-
-
-def triplet_times(source_rate: Fraction, output_rate: Fraction, middle: int) -> list[Fraction]:
-    """Output times from halfway before to halfway after source frame `middle`, at constant rates, in source frames.
-
-    Half-open [middle - 1/2, middle + 1/2): every output time belongs to exactly one triplet.
-    """
-    step = source_rate / output_rate
-    first = math.ceil((middle - Fraction(1, 2)) / step)
-    end = math.ceil((middle + Fraction(1, 2)) / step)
-    return [k * step for k in range(first, end)]

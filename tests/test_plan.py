@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
-from drba.timeline import OutputClock
+from drba.timeline import OutputClock, exact_rate
 from player.plan import Kind, Neighbour, PlannedOutput, Relation, plan_triplet, relation
 from player.playhead import START_GRACE_S, Playhead
+
+DATA = Path(__file__).with_name("data")
 
 
 def plan_film(
@@ -26,6 +30,30 @@ def plan_film(
 
 def film(rate: Fraction, count: int) -> list[Fraction]:
     return [k / rate for k in range(count)]
+
+
+@pytest.mark.parametrize(("rates", "expected"), json.loads((DATA / "timestamps.json").read_text()).items())
+def test_output_times_belong_to_the_same_triplets_as_in_the_reference(rates: str, expected: list[list[float]]) -> None:
+    source, output = (exact_rate(Fraction(text)) for text in rates.split("->"))
+    start_s = 600 / output  # the reference counts from before the first frame; here the film goes on before it
+    number = 590
+    for middle in range(-5, len(expected)):
+        at = [start_s + (middle + k) / source for k in (-1, 0, 1)]
+        neighbours = [Neighbour(time_s, Relation.MOTION) for time_s in (at[0], at[2])]
+        clock = OutputClock(output)
+        planned = plan_triplet(clock, number, 10_000, neighbours[0], at[1], neighbours[1])
+        number += len(planned)
+        if middle >= 0:
+            times = [float((clock.time_s(plan.number) - start_s) * source) for plan in planned]
+            assert times == pytest.approx(expected[middle], abs=1e-9)
+
+
+@pytest.mark.parametrize("source", [Fraction(24), Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001)])
+@pytest.mark.parametrize("output", [Fraction(48), Fraction(60), Fraction(60000, 1001), Fraction(144)])
+def test_every_output_frame_is_planned_once(source: Fraction, output: Fraction) -> None:
+    planned = plan_film(film(source, 100), OutputClock(output), 200)
+    assert [plan.number for plan in planned] == list(range(200))
+    assert all(plan.time is None or 0.5 <= plan.time < 1.5 for plan in planned)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 5])

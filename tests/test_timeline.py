@@ -1,33 +1,15 @@
-"""Output times: exact, and as the reference maps them."""
+"""Output times and rates: exact."""
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
 from drba.errors import InputError
-from drba.timeline import OutputClock, exact_rate, parse_rate, triplet_times
+from drba.timeline import OutputClock, exact_rate, parse_rate
 
-DATA = Path(__file__).with_name("data")
 NTSC_FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
-
-
-@pytest.mark.parametrize(("rates", "expected"), json.loads((DATA / "timestamps.json").read_text()).items())
-def test_triplet_times_agree_with_the_reference(rates: str, expected: list[list[float]]) -> None:
-    source, output = (exact_rate(Fraction(text)) for text in rates.split("->"))
-    for middle, times in enumerate(expected):
-        assert [float(time) for time in triplet_times(source, output, middle)] == pytest.approx(times, abs=1e-9)
-
-
-@pytest.mark.parametrize("source", [Fraction(24), NTSC_FILM, Fraction(25), NTSC])
-@pytest.mark.parametrize("output", [Fraction(48), Fraction(60), 2 * NTSC, Fraction(144)])
-def test_every_output_time_belongs_to_one_triplet(source: Fraction, output: Fraction) -> None:
-    times = [time for middle in range(200) for time in triplet_times(source, output, middle)]
-    step = source / output
-    assert times == [times[0] + k * step for k in range(len(times))]
 
 
 @pytest.mark.parametrize(
