@@ -21,11 +21,11 @@ Plane = NDArray[np.unsignedinteger[Any]]
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """A planar or packed pixel format, under FFmpeg's name.
+    """A planar pixel format, under FFmpeg's name.
 
-    `components` is the number of samples interleaved in one pixel of the first plane (1 for planar formats); `planes` the
-    number of planes; `chroma_shift_x/y` log2 of the horizontal and vertical subsampling of planes 1 and 2; `depth` the number
-    of significant bits, in the low bits of each sample; `fourcc` the Matroska ColourSpace that means this format.
+    `planes` is the number of planes; `chroma_shift_x/y` log2 of the horizontal and vertical subsampling of planes 1 and 2;
+    `depth` the number of significant bits, in the low bits of each sample; `fourcc` the Matroska ColourSpace that means this
+    format.
     """
 
     name: str
@@ -34,7 +34,6 @@ class PixelFormat:
     depth: int = 8
     chroma_shift_x: int = 0
     chroma_shift_y: int = 0
-    components: int = 1
     is_rgb: bool = False
 
     @property
@@ -97,7 +96,7 @@ class FrameLayout:
         """(rows, samples per row) of each plane."""
         fmt = self.format
         chroma = (-(-self.height >> fmt.chroma_shift_y), -(-self.width >> fmt.chroma_shift_x))
-        luma = (self.height, self.width * fmt.components)
+        luma = (self.height, self.width)
         return tuple(luma if i == 0 else chroma for i in range(fmt.planes))
 
     @cached_property
