@@ -27,7 +27,7 @@ POLL_S = 0.05  # how soon a decoder that waits for room notices that its place w
 
 @dataclass
 class SourceSlot:
-    """A decoded frame in the pool. `number` is unique in the film's life; `to_next` is known once the next frame is here."""
+    """A decoded frame in the pool. `number` is unique in the film's life."""
 
     number: int
     time_s: Fraction  # on the player's clock
@@ -37,7 +37,7 @@ class SourceSlot:
 
 @dataclass
 class Run:
-    """Decoding from one place on. `frames` ends with None at the end of the film, or with the error that ended it."""
+    """Decoding from one place on. `frames` ends with None where decoding ended."""
 
     frames: asyncio.Queue[SourceSlot | None]
     room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOK_AHEAD))

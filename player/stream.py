@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -86,8 +85,6 @@ class OutputStream:
         while True:
             job = await self._jobs.get()
             if job is None:
-                if self._planner.done() and not self._planner.cancelled():
-                    self._planner.result()
                 return
             try:
                 kind = job.plan.kind
@@ -266,15 +263,14 @@ class OutputStream:
         except ProtocolError:
             log.exception("request refused")
             return None
-        asked_at = time.monotonic()
-        answer.add_done_callback(lambda done: self._measure(done, asked_at))
+        answer.add_done_callback(self._measure)
         return answer
 
-    def _measure(self, answer: asyncio.Future[RenderResult], asked_at: float) -> None:
+    def _measure(self, answer: asyncio.Future[RenderResult]) -> None:
         if not answer.cancelled() and answer.exception() is None:
-            took_s = time.monotonic() - asked_at
-            self._context.latency_s += 0.1 * (took_s - self._context.latency_s)
-            self._context.stats.rendered(answer.result().render_ms)
+            result = answer.result()
+            self._context.latency_s += 0.1 * (result.round_trip_ms / 1000 - self._context.latency_s)
+            self._context.stats.rendered(result.render_ms)
 
     async def _output_slot(self) -> int:
         while (slot := self._context.pool.acquire()) is None:
