@@ -16,7 +16,7 @@ from typing import Literal
 from drba.errors import InputError
 from drba.models import ModelSpec
 
-from .base import Build, Renderer, StreamSpec
+from .base import Renderer, SharedBuild, StreamSpec
 from .cards import find_cards
 
 AUTO = "auto"
@@ -37,7 +37,7 @@ class Engine:
     supports: Callable[[ModelSpec, StreamSpec], str]
     open: Callable[[StreamSpec, ModelSpec], Renderer]
     is_built: Callable[[StreamSpec, ModelSpec], bool] = lambda spec, model: True
-    build: Callable[[StreamSpec, ModelSpec], Build] | None = None  # starts it, in the background
+    build: Callable[[StreamSpec, ModelSpec], SharedBuild] | None = None  # starts it, in the background
 
 
 def check_engine(name: str, engines: Sequence[Engine] | None = None) -> None:

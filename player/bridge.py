@@ -16,11 +16,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from drba.errors import DrbaError
-from server.client import Client
+from server.client import Client, EngineState
 from server.runtime import log_folder
 
 from .film import Film, FilmRequest
@@ -104,8 +105,11 @@ class Bridge:
             elif verb == "close":
                 async with self._busy:
                     await self._close_film()
+            elif verb == "cancel-build":
+                if self._film is not None:
+                    self._film.cancel_build()
             else:
-                log.warning("unknown message %r from the script; expected open or close", verb)
+                log.warning("unknown message %r from the script; expected open, close or cancel-build", verb)
         except (DrbaError, ValueError) as error:
             log.warning("%s: %s", verb, error)
             self._tell(
@@ -121,7 +125,8 @@ class Bridge:
         film = await Film.open(request, self._playhead)
         self._film, self._film_id = film, str(data.get("id", ""))
         try:
-            self._notice(await film.attach(await self._connect()))
+            film_id = self._film_id
+            self._notice(await film.attach(await self._connect(), lambda state: self._engine_is(film_id, state)))
         except DrbaError:
             await self._close_film()
             raise
@@ -138,6 +143,11 @@ class Bridge:
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
+
+    def _engine_is(self, film_id: str, state: EngineState) -> None:
+        """Tell everyone what renders the film and what is being built to take over."""
+        log.info("engine: %s", state)
+        self._ipc.send("script-message", "drba-engine", json.dumps({"id": film_id, **asdict(state)}))
 
     def _notice(self, text: str) -> None:
         """One line for the viewer about something that is not as asked for, and goes on."""
