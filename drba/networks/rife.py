@@ -70,6 +70,10 @@ class RifeInterpolator(Interpolator):
         flow = estimate.flow / level if self.fast else resize(estimate.flow, full)
         return tuple(_reversed(half, float(max(size))) for half in (flow[:, :2], flow[:, 2:]))  # type: ignore[return-value]
 
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        flow, _ = self.flows(self.layers(first), self.layers(second))
+        return flow
+
     def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
         layers = self.layers(first), self.layers(second)
 
