@@ -87,6 +87,10 @@ class RifeInterpolator(Interpolator):
         unknown = float(max(flow.shape[-2:]))
         return _reversed(flow[:, :2], unknown), _reversed(flow[:, 2:], unknown)
 
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        flow, _ = self.flows(self.layers(first), self.layers(second))
+        return flow
+
     def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
         layers = self.layers(first), self.layers(second)
 
