@@ -148,7 +148,6 @@ class Cluster:
             for call in waiting:
                 ray.cancel(call, force=True)
 
-
     def _translated(self, error: Any) -> DrbaError:
         """What went wrong in the call, and where."""
         cause = error.cause
