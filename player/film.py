@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 from drba.errors import DrbaError, InputError, ModelError
 from drba.timeline import OutputClock, exact_rate, parse_rate
-from engines.base import StreamSpec
+from engines.base import EngineState, StreamSpec
 from server.client import Client, FramePool
 
 from .decoder import Decoder
@@ -150,18 +151,19 @@ class Film:
             source.close()
             raise
 
-    async def attach(self, client: Client) -> str:
-        """Open the film's session at the server; until then, and without one, it plays source frames.
+    async def attach(self, client: Client, on_engine: Callable[[EngineState], None] = lambda state: None) -> str:
+        """Open the film's session at the server; until then, and without one, it plays source frames. `on_engine` hears
+        what renders it, now and after every change.
 
         Where the model cannot be had (its weights are missing) the flow-only one plays, and the reason is returned.
         """
         try:
-            self._context.session = await client.open_session(self.spec, self._pool)
+            self._context.session = await client.open_session(self.spec, self._pool, on_engine=on_engine)
         except ModelError as error:
             if self.spec.model in ("auto", "flow"):
                 raise
             self.spec = replace(self.spec, model="flow", engine="auto")
-            self._context.session = await client.open_session(self.spec, self._pool)
+            self._context.session = await client.open_session(self.spec, self._pool, on_engine=on_engine)
             return f"{error}; playing with the flow model"
         return ""
 
@@ -172,6 +174,11 @@ class Film:
     @property
     def engine(self) -> str:
         return self._context.session.engine if self._context.session else self.spec.engine
+
+    def cancel_build(self) -> None:
+        """Give up the engine that is being built for this film, if one is."""
+        if self._context.session is not None:
+            self._context.session.cancel_build()
 
     async def close(self) -> None:
         self._context.decoder.close()
