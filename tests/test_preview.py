@@ -21,10 +21,10 @@ from drba.timeline import OutputClock
 from engines import open_renderer
 from engines.base import SourceFrame, StreamSpec, Triplet
 from engines.network import NetworkRenderer
-from player.flow_colour import UNKNOWN_GREY, common_scale_px, flow_colours, ratio_colours, wheel
 from player.plan import Kind, Relation
-from player.preview_picture import CUT, DRAWN, HELD, WIDTH_PX, paint_preview
-from player.render_preview import Preview, PreviewFrame, frames_around, make_preview
+from player.render.flow_colour import UNKNOWN_GREY, common_scale_px, flow_colours, ratio_colours, wheel
+from player.render.preview import Preview, PreviewFrame, frames_around, make_preview
+from player.render.preview_picture import CUT, DRAWN, HELD, WIDTH_PX, paint_preview
 from player.source import StreamInfo, VideoSource
 
 LAYOUT = FrameLayout(192, 128, pixel_format("gray"))

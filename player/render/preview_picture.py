@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pictures import Image, to_bgr
+from ..plan import Kind
+from ..source import StreamInfo
 from .flow_colour import common_scale_px, flow_colours, ratio_bar, ratio_colours, wheel
-from .pictures import Image, to_bgr
-from .plan import Kind
-from .render_preview import Interval, Preview, PreviewFrame, PreviewOutput
-from .source import StreamInfo
+from .preview import Interval, Preview, PreviewFrame, PreviewOutput
 
 Colour = tuple[int, int, int]  # BGR
 

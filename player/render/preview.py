@@ -5,6 +5,7 @@ The in-betweens come from the same triplets as in play and in a render, so they 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +14,8 @@ from drba.pixels import FrameLayout, Plane
 from drba.timeline import SAME_TIME_S, OutputClock
 from engines.base import Motion, Renderer, SourceFrame, Triplet
 
-from .plan import Kind, Neighbour, PlannedOutput, Relation, plan_triplet
+from ..plan import Kind, PlannedOutput, Relation
+from ..triplets import PlannedTriplet, TripletWalk
 
 #: Frames needed on either side of the middle one: its neighbours' triplets reach one frame further.
 REACH = 2
@@ -68,18 +70,18 @@ class Preview:
 def frames_around(frames: Iterable[PreviewFrame], time_s: Fraction) -> list[PreviewFrame]:
     """Of `frames` in order, the one nearest to `time_s` and REACH to either side; fewer at the film's ends. Takes no more
     frames than it needs."""
-    window: list[PreviewFrame] = []
+    window: deque[PreviewFrame] = deque(maxlen=2 * REACH + 1)
     nearest: PreviewFrame | None = None
-    after = 0
+    after = 0  # frames that follow the nearest one
     for frame in frames:
         if nearest is None or abs(frame.time_s - time_s) < abs(nearest.time_s - time_s):
             nearest, after = frame, 0
         else:
             after += 1
-        window = [*window[-2 * REACH :], frame]
+        window.append(frame)
         if after == REACH:
             break
-    return window[-(REACH + 1 + after) :]
+    return list(window)[-(REACH + 1 + after) :]
 
 
 def make_preview(
@@ -88,76 +90,51 @@ def make_preview(
     """Render what lies around the frame nearest to `time_s` of `frames_around`, of which there is at least one."""
     at = min(range(len(frames)), key=lambda i: abs(frames[i].time_s - time_s))
     low, high = max(0, at - 1), min(len(frames) - 1, at + 1)
-    outputs: list[PreviewOutput] = []
-    number = _first_output(clock, frames, low)
+    first = clock.frames_until((frames[low - 1].time_s + frames[low].time_s) / 2) if low else 0
     end = clock.frames_until(frames[high].time_s + SAME_TIME_S)
-    for i in range(low, high + 1):
-        previous = frames[i - 1] if i else None
-        following = frames[i + 1] if i + 1 < len(frames) else None
-        planned = plan_triplet(
-            clock,
-            number,
-            end,
-            Neighbour(previous.time_s, frames[i].to_previous) if previous else None,
-            frames[i].time_s,
-            Neighbour(following.time_s, following.to_previous) if following else None,
-        )
-        number += len(planned)
-        outputs += _rendered(planned, previous, frames[i], following, clock, renderer, layout)
-    previous = frames[at - 1] if at else None
-    following = frames[at + 1] if at + 1 < len(frames) else None
+    walk: TripletWalk[PreviewFrame] = TripletWalk(clock, first)
+    walked = [walk.feed(frame, end) for frame in (*frames, None)]
+    triplets = {triplet.middle.number: triplet for triplet in walked if triplet is not None}
+    outputs = [o for triplet in triplets.values() for o in _rendered(triplet, clock, renderer, layout)]
     return Preview(
         middle=frames[at],
         intervals=tuple(_interval(frames[i], frames[i + 1], outputs) for i in range(low, high)),
-        written=frozenset(_nearest_source(output, frames) for output in outputs if output.plan.kind is Kind.SOURCE),
-        motion=renderer.motion(_triplet(previous, frames[at], following)),
+        written=frozenset(_nearest(frames, output.time_s) for output in outputs if output.plan.kind is Kind.SOURCE),
+        motion=renderer.motion(_for_engine(triplets[frames[at].number])),
     )
-
-
-def _first_output(clock: OutputClock, frames: Sequence[PreviewFrame], i: int) -> int:
-    """The first output frame of frame i's triplet."""
-    return clock.frames_until((frames[i - 1].time_s + frames[i].time_s) / 2) if i else 0
 
 
 def _rendered(
-    planned: Sequence[PlannedOutput],
-    previous: PreviewFrame | None,
-    middle: PreviewFrame,
-    following: PreviewFrame | None,
-    clock: OutputClock,
-    renderer: Renderer,
-    layout: FrameLayout,
+    triplet: PlannedTriplet[PreviewFrame], clock: OutputClock, renderer: Renderer, layout: FrameLayout
 ) -> list[PreviewOutput]:
-    times = [plan.time for plan in planned if plan.time is not None]
+    times = [plan.time for plan in triplet.outputs if plan.time is not None]
     drawn = [layout.views(bytearray(layout.frame_bytes)) for _ in times]
     if times:
-        renderer.render(_triplet(previous, middle, following), times, drawn)
+        renderer.render(_for_engine(triplet), times, drawn)
     waiting = iter(drawn)
-    outputs = []
-    for plan in planned:
-        source = previous if plan.show < 0 and previous else middle
-        planes = next(waiting) if plan.time is not None else source.planes
-        outputs.append(PreviewOutput(plan, clock.time_s(plan.number), planes))
-    return outputs
+    return [
+        PreviewOutput(
+            plan,
+            clock.time_s(plan.number),
+            next(waiting) if plan.time is not None else triplet.shown(plan).planes,
+        )
+        for plan in triplet.outputs
+    ]
 
 
-def _triplet(previous: PreviewFrame | None, middle: PreviewFrame, following: PreviewFrame | None) -> Triplet:
-    """Without what lies beyond a cut."""
-    before = previous if previous and middle.to_previous is not Relation.CUT else None
-    after = following if following and following.to_previous is not Relation.CUT else None
-    return Triplet(
-        SourceFrame(before.number, before.planes) if before else None,
-        SourceFrame(middle.number, middle.planes),
-        SourceFrame(after.number, after.planes) if after else None,
-        float(middle.time_s - before.time_s) if before else 1.0,
-        float(after.time_s - middle.time_s) if after else 1.0,
+def _for_engine(triplet: PlannedTriplet[PreviewFrame]) -> Triplet:
+    before, middle, after = (
+        SourceFrame(frame.number, frame.planes) if frame else None
+        for frame in (triplet.before, triplet.middle, triplet.after)
     )
+    assert middle is not None
+    return Triplet(before, middle, after, triplet.interval_before, triplet.interval_after)
 
 
 def _interval(first: PreviewFrame, second: PreviewFrame, outputs: Sequence[PreviewOutput]) -> Interval:
-    between = (output for output in outputs if first.time_s + SAME_TIME_S < output.time_s < second.time_s - SAME_TIME_S)
-    return Interval(first, second, tuple(between))
+    begin, end = first.time_s + SAME_TIME_S, second.time_s - SAME_TIME_S
+    return Interval(first, second, tuple(output for output in outputs if begin < output.time_s < end))
 
 
-def _nearest_source(output: PreviewOutput, frames: Sequence[PreviewFrame]) -> Fraction:
-    return min((frame.time_s for frame in frames), key=lambda time_s: abs(time_s - output.time_s))
+def _nearest(frames: Sequence[PreviewFrame], time_s: Fraction) -> Fraction:
+    return min((frame.time_s for frame in frames), key=lambda frame_s: abs(frame_s - time_s))
