@@ -118,6 +118,7 @@ class Cluster:
         """
         ray = self._ray
         remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_call)
+        remote = remote.options(name=function.__name__)
         waiting: dict[Any, tuple[Item, int]] = {}
         unasked = iter(items)
         room = CALLS_A_WORKER * self.workers(share)

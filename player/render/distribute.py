@@ -1,8 +1,8 @@
 """One film on a Ray cluster: find where scenes begin, render the segments between on any worker, collect their files.
 
-The segments are those of a render in one process, so either kind goes on where the other was interrupted. A worker reads the source
-itself, from a path that all machines share; its segment comes back through Ray, so that the folder of segments, and all that
-resuming needs of it, stays this machine's alone.
+The segments are those of a render in one process, so either kind goes on where the other was interrupted. A worker reads the
+source itself, from a path that all machines share; its segment comes back through Ray, so that the folder of segments, and all
+that resuming needs of it, stays this machine's alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from drba.errors import InputError, ServerError
 from engines import open_renderer
 
 from ..cluster import Cluster, Share
-from ..plan import Relation
+from ..plan import Kind, Relation
 from ..source import VideoSource
 from .encoder import TEMPORARY, move_into_place
 from .job import RenderJob
@@ -57,7 +57,7 @@ class Rendered:
     """A segment's file, and its frames by kind."""
 
     content: bytes
-    counts: dict[str, float]  # fields of Counts
+    frames: dict[str, int]
 
 
 class Distribution:
@@ -106,12 +106,15 @@ class Distribution:
             temporary = folder / f".{os.getpid()}.{TEMPORARY}"
             temporary.write_bytes(rendered.content)
             move_into_place(temporary, folder / Segment(stretch.first, stretch.end).file_name)
-            counts.add(rendered.counts)
+            for kind, frames in rendered.frames.items():
+                setattr(counts, kind, getattr(counts, kind) + frames)
 
     def _died(self, stretch: Stretch, attempts: int) -> None:
         begin_s = float(stretch.first / self.job.rate)
         end = "the end" if stretch.end is None else f"{float(stretch.end / self.job.rate):.1f}"
-        self._say(f"a worker died over {begin_s:.1f}-{end} s of the film; that part is done again (attempt {attempts + 1})")
+        self._say(
+            f"a worker died over {begin_s:.1f}-{end} s of the film; that part is done again (attempt {attempts + 1})"
+        )
 
 
 # --- on a worker ------------------------------------------------------------------------------------------------------
@@ -138,7 +141,7 @@ def find_scenes(stretch: Stretch) -> Scenes:
         for frame, film_end in described(job, source, lead):
             if frame is None:
                 break
-            number = scene_start(job.clock, frame.time_s)
+            number = scene_start(job.rate, frame.time_s)
             if stretch.end is not None and number >= stretch.end:
                 film_end = stretch.end  # at least
                 break
@@ -160,19 +163,21 @@ def render_segment(stretch: Stretch) -> Rendered:
                 pipeline = Pipeline(job, source, renderer, Path(folder), counts, threading.Event())
                 segments = pipeline.run(stretch.first, stretch.end)
                 if [(segment.first, segment.end) for segment in segments] != [(stretch.first, stretch.end)]:
-                    raise ServerError(f"{job.path}: {segments} instead of {stretch.first}-{stretch.end}; did the film change?")
+                    raise ServerError(
+                        f"{job.path}: {segments} instead of {stretch.first}-{stretch.end}; did the film change?"
+                    )
                 content = (Path(folder) / segments[0].file_name).read_bytes()
         finally:
             renderer.close()
     finally:
         source.close()
-    return Rendered(content, counts.numbers())
+    return Rendered(content, {kind.value: getattr(counts, kind.value) for kind in Kind})
 
 
 def _opened(stretch: Stretch) -> tuple[RenderJob, VideoSource]:
     job = RenderJob.from_json(stretch.job)
     if "://" not in job.path and not os.path.exists(job.path):
         raise InputError(
-            f"{job.path}: not there on {socket.gethostname()}; a cluster's machines need the film under one path, on shared storage"
+            f"{job.path}: not on {socket.gethostname()}; a cluster's machines need the film under one path, on shared storage"
         )
     return job, job.open_source()

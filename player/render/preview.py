@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from drba.pixels import FrameLayout, Plane
 from drba.timeline import SAME_TIME_S, OutputClock
-from engines.base import Motion, Renderer, SourceFrame, Triplet
+from engines.base import Renderer, SourceFrame, Triplet
 
 from ..plan import Kind, PlannedOutput, Relation
 from ..triplets import PlannedTriplet, TripletWalk
@@ -57,14 +57,13 @@ class Interval:
 class Preview:
     """The intervals before and after the source frame `middle`; one is missing at the film's ends.
 
-    `written` are the times of the source frames that fall on output times; `motion` is seen from `middle`, None where the model
-    has no optical flow.
+    `written` are the times of the source frames that fall on output times; `triplet` is the middle frame's, as an engine gets it.
     """
 
     middle: PreviewFrame
     intervals: tuple[Interval, ...]
     written: frozenset[Fraction]
-    motion: Motion | None
+    triplet: Triplet
 
 
 def frames_around(frames: Iterable[PreviewFrame], time_s: Fraction) -> list[PreviewFrame]:
@@ -100,7 +99,7 @@ def make_preview(
         middle=frames[at],
         intervals=tuple(_interval(frames[i], frames[i + 1], outputs) for i in range(low, high)),
         written=frozenset(_nearest(frames, output.time_s) for output in outputs if output.plan.kind is Kind.SOURCE),
-        motion=renderer.motion(_for_engine(triplets[frames[at].number])),
+        triplet=_for_engine(triplets[frames[at].number]),
     )
 
 
