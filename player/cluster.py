@@ -62,7 +62,7 @@ class Cluster:
         self._output = contextlib.ExitStack()
         # Ray writes of dead workers to standard output, whatever it is told; that belongs to the program's results.
         self._output.enter_context(contextlib.redirect_stdout(_ToLog()))
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if self.local:
             options |= {"address": "local", "include_dashboard": False}
         else:
@@ -94,7 +94,7 @@ class Cluster:
         return int(self._ray.cluster_resources().get("GPU", 0))
 
     @property
-    def smallest_node_cpus(self) -> int:
+    def least_cpus(self) -> int:
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         return min((int(node["Resources"].get("CPU", 0)) for node in nodes), default=0) or 1
 
@@ -118,6 +118,7 @@ class Cluster:
         """
         ray = self._ray
         remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_call)
+        remote = remote.options(name=function.__name__)
         waiting: dict[Any, tuple[Item, int]] = {}
         unasked = iter(items)
         room = CALLS_A_WORKER * self.workers(share)
