@@ -1,9 +1,9 @@
 """Which level is played, decided from what rendering costs, how far mpv's buffer reaches, and what came too late. Pure.
 
-Down at once: when the buffer shrinks while rendering takes more time than there is, or after a few late frames, to the best level
-whose predicted use of the time fits. Up on prediction: when measured costs have left room for a better level for two seconds. A
-level whose renderer is not in use is measured for that by probes, renderings of single triplets that nobody sees: so a busy device
-keeps the level down, however cheap the renderer in use is, and its end brings it back.
+Down at once: when the buffer shrinks while rendering takes more time than there is, or after a few late frames, to the best
+level whose predicted use of the time fits. Up on prediction: when measured costs have left room for a better level for two
+seconds. A level whose renderer is not in use is measured for that by probes, renderings of single triplets that nobody sees: so a busy
+device keeps the level down, however cheap the renderer in use is, and its end brings it back.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Controller:
         self.costs = Costs(clock, calm_ms or {})
         self.lead = Lead()
         self.index = start if mode is Mode.AUTO else level_for(mode, levels)
+        self.first = self.level  # that the film began with
         self.why = "" if mode is Mode.AUTO else BY_HAND  # this level, in a few words
         self.changes: list[Change] = []
         self._clock = clock
@@ -100,6 +101,11 @@ class Controller:
     def steadiest(self) -> int:
         """The level that was played longest; the better of two."""
         return max(range(len(self.levels)), key=lambda index: (self._records[index].held_s, -index))
+
+    @property
+    def held_s(self) -> float:
+        """How long it has decided."""
+        return sum(record.held_s for record in self._records)
 
     def wanted(self) -> list[Renderer]:
         """Renderers to have at hand: those of this level and the better ones, and the flow-only ones, which cost nothing."""

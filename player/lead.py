@@ -6,8 +6,8 @@ import math
 
 #: A frame must be at mpv this long before it is shown: it still has to travel and pass mpv's own queues.
 DELIVERY_S = 0.05
-#: Share of the fullest buffer seen that is kept for mpv: a frame that would take it below that is late. Handing frames over at the
-#: last moment would leave mpv nothing to smooth over what the rest of the machine does.
+#: Share of the fullest buffer seen that is kept for mpv: a frame that would take it below that is late. Handing frames over at
+#: the last moment would leave mpv nothing to smooth over what the rest of the machine does.
 RESERVE = 0.5
 FULL, FALLING = 0.9, 0.7  # of the fullest: above the one it holds, below the other it is being eaten up
 SMALLEST_S = 0.2  # a buffer that never got larger says nothing by shrinking

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from drba.errors import InputError
 from drba.pixels import FrameLayout
 
 from .plan import Drawn
@@ -16,7 +17,6 @@ from .plan import Drawn
 FLOW_ANALYSIS_MS, FLOW_WARP_MS = 6.5, 14.5
 #: A level that is not at least this much cheaper than the one above it is none.
 WORTHWHILE = 0.85
-SOURCE_ONLY = "source"
 
 
 class Mode(enum.Enum):
@@ -52,6 +52,9 @@ class Level:
         return self.per_s * speed * cost_ms / 1000 / self.workers
 
 
+SOURCE_LEVEL = Level("source", Drawn.NONE)
+
+
 def ladder(
     model: str, scale: float, source_rate: Fraction, output_rate: Fraction, layout: FrameLayout, workers: int
 ) -> tuple[Level, ...]:
@@ -76,7 +79,7 @@ def ladder(
         levels.append(Level("flow, coarse", Drawn.ALL, Renderer("flow", flow_scale / 2), every_s, workers))
     if fewer:
         levels.append(Level("flow at 2x", Drawn.DOUBLED, flow, doubled_s, workers))
-    return (*levels, Level(SOURCE_ONLY, Drawn.NONE))
+    return (*levels, SOURCE_LEVEL)
 
 
 def in_betweens_per_s(source_rate: Fraction, output_rate: Fraction) -> float:
@@ -87,6 +90,15 @@ def in_betweens_per_s(source_rate: Fraction, output_rate: Fraction) -> float:
 def flow_cost(layout: FrameLayout, scale: float) -> float:
     """Of an in-between by the flow-only model, for comparing scales."""
     return FLOW_ANALYSIS_MS * scale**2 + FLOW_WARP_MS * layout.width * layout.height / 1e6
+
+
+def parse_mode(text: str) -> Mode:
+    """InputError names what there is."""
+    try:
+        return Mode(text)
+    except ValueError:
+        modes = ", ".join(mode.value for mode in Mode)
+        raise InputError(f"quality is {text!r}; expected one of {modes}") from None
 
 
 def level_for(mode: Mode, levels: Sequence[Level]) -> int:

@@ -18,7 +18,7 @@ from engines.base import Renderer, StreamSpec
 
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
-from .runtime import InstanceLock, default_endpoint, log_folder, socket_path
+from .runtime import InstanceLock, default_endpoint, default_workers, log_folder, socket_path
 from .service import Server
 
 log = logging.getLogger("drba.server")
@@ -33,11 +33,6 @@ def open_renderer(spec: StreamSpec) -> Renderer:
     import engines
 
     return engines.open_renderer(spec)
-
-
-def default_workers() -> int:
-    """Two threads keep a renderer busy while a frame is handed over; more would compete with mpv's decoder."""
-    return min(2, os.cpu_count() or 1)
 
 
 def _parser() -> argparse.ArgumentParser:
