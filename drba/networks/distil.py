@@ -92,15 +92,14 @@ class DistilNet(nn.Module):
             size = _reduced_size(full, level)
             context = _repeated(torch.cat([resize(x, size).to(dtype) for x in (*images, *features)], 1), n)
             if estimate is None:
-                pieces = [context, time.expand(n, 1, *size)]
+                pieces = [context, resize(time, size)]
             else:
                 # Above the frame's own size nothing is gained by warping there: warp at the full size, then enlarge.
                 work = size if level >= 1 else full
                 estimate = estimate.resized(work)
                 warped = _warped(pair, estimate.flow, work, sampling)
-                local_time = resize(local_time, size) if self.spec.makes_time else time.expand(n, 1, *size)
                 estimate = estimate.resized(size)
-                refine = [*(resize(x, size) for x in warped), local_time, estimate.mask, estimate.carried]
+                refine = [*(resize(x, size) for x in (*warped, local_time)), estimate.mask, estimate.carried]
                 pieces = ([context] if self.spec.sees_all else []) + refine + [estimate.flow / level]
             out = self.get_submodule(f"block{i}")(torch.cat([piece.to(dtype) for piece in pieces], 1))
             flow = out[:, :4] * level

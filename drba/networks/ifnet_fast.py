@@ -149,7 +149,8 @@ class FastIFNet(nn.Module):
             flow = torch.add(known[:, :4], out[:, :4], alpha=level)
             mask = known[:, 4:5] + out[:, 4:5] if self.spec.adds_mask else out[:, 4:5]
             if block is not self.blocks[-1]:
-                known = torch.cat((flow, mask, out[:, 5:]), 1)
+                carried = (out[:, FLOW_AND_MASK:],) if self.spec.carries else ()  # exporters want no empty tensors
+                known = torch.cat((flow, mask, *carried), 1)
         estimate = Estimate(resize(flow, full), resize(mask, full), flow[:, :0])
         return (blend(first_image, second_image, estimate, None if self.rows else self.precision.sampling),)
 
