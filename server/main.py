@@ -6,24 +6,23 @@ import argparse
 import contextlib
 import faulthandler
 import logging
-import logging.handlers
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from drba.errors import DrbaError, InputError, ServerError
+from drba.errors import DrbaError, InputError
 from engines.base import Renderer, StreamSpec
 
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
-from .runtime import InstanceLock, default_endpoint, log_folder, socket_path
+from .logs import SERVER, log_path, rotating_handler
+from .runtime import InstanceLock, default_endpoint, socket_path
 from .service import Server
 
 log = logging.getLogger("drba.server")
 
-LOG_BYTES = 1 << 20  # of one log file; with one older file kept, the log never takes more than 2 MiB
 DEFAULT_IDLE_TIMEOUT_S = 600.0
 NICENESS = 5
 
@@ -40,7 +39,7 @@ def default_workers() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="drba-server", description=__doc__)
     parser.add_argument(
         "--idle-timeout",
@@ -66,7 +65,7 @@ def main(
     argv: Sequence[str] | None = None, open_renderer: OpenRenderer = open_renderer, models: Sequence[str] = ()
 ) -> int:
     """Run the program; the exit status. `open_renderer` is replaced in tests; `models` is what Welcome offers."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         if arguments.status:
             print(describe_status(server_status(arguments.endpoint)))
@@ -93,7 +92,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: S
         return 0
     ended = True
     try:
-        _start_log(arguments.log or log_folder() / "server.log")
+        _start_log(arguments.log or log_path(SERVER))
         # mpv's own threads come first: a late in-between costs quality, a late picture is a stutter.
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
@@ -119,12 +118,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: S
 
 
 def _start_log(path: Path) -> None:
-    try:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    except OSError as error:
-        raise ServerError(f"log {path} cannot be written: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(handler)
+    logging.getLogger().addHandler(rotating_handler(path))
     logging.getLogger().setLevel(logging.INFO)
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # no usable stderr: a crash leaves no stack, then
         faulthandler.enable()
