@@ -70,7 +70,12 @@ def _teach(parser: argparse.ArgumentParser) -> None:
     from engines import ENGINES
 
     names = [spec.name for spec in models()]
-    choices = {"model": ["auto", *names], "names": names, "name": names, "engine": list(ENGINES)}
+    choices = {
+        "model": ["auto", *names],
+        "names": names,
+        "name": names,
+        "engine": ["auto", *(engine.name for engine in ENGINES)],
+    }
     for action in _actions(parser):
         if action.choices is None and action.dest in choices:
             action.choices = choices[action.dest]

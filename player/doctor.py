@@ -17,8 +17,8 @@ SCHEMA = 1
 TIMEOUT_S = 90.0  # for all checks but the measurement together; each has tighter limits of its own
 DESCRIPTION = """\
 Looks at everything that DRBA depends on and says what it found: ok, info (as it is), warn (works, less well than it
-could), problem (does not work). Each warning and problem comes with what to do about it. Nothing is changed, nothing is
-downloaded. The last lines are measured on this machine: how long the model that `--model auto` chooses takes for an
+could), problem (does not work). Each warning and problem comes with what to do about it. Nothing is changed and
+nothing downloaded. The last lines are measured on this machine: how long the model that `--model auto` chooses takes for an
 in-between, of the time there is when a film of 24 frames a second is shown at 60."""
 EPILOG = "The exit status is 1 if there is a problem, else 0."
 STYLES = {"ok": "green", "info": "dim", "warn": "yellow", "problem": "bold red"}
@@ -71,6 +71,7 @@ def machine_checks() -> list[tuple[str, Examine]]:
         ("cuda", doctor_gpu.check_cuda),
         ("tensorrt", doctor_gpu.check_tensorrt),
         ("cupy", doctor_gpu.check_cupy),
+        ("engines", doctor_gpu.check_engines),
         ("mpv", doctor_mpv.check_mpv),
         ("libmpv", doctor_mpv.check_libmpv),
         ("display", doctor_mpv.check_display),

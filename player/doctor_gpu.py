@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,48 +13,31 @@ from typing import Any
 from drba.errors import DrbaError
 
 from .doctor_check import Check
-from .probe import ask
 from .probes import probe
 
-SMI_TIMEOUT_S = 15.0  # waking a sleeping card takes seconds
-PROBE_TIMEOUT_S = 60.0  # importing torch from a cold, slow disk
+#: Waking a sleeping card takes seconds, and so does importing torch from a cold disk.
+TIMEOUTS_S = {"driver": 20.0, "engines": 20.0, "torch": 60.0, "tensorrt": 60.0, "cupy": 60.0}
 NVIDIA_VENDOR, DISPLAY_CLASS = "0x10de", "0x03"
 EXTRA = "pip install 'drba-player[nvidia]'"
 
 
 def check_driver() -> Iterator[Check]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        if has_nvidia_card():
-            found = "an NVIDIA card is there, its driver is not (no nvidia-smi)"
-            yield Check("nvidia-driver", "warn", found, "install NVIDIA's driver (Debian: apt install nvidia-driver)")
-        else:
-            yield Check("nvidia-driver", "info", "no NVIDIA card: the flow-only model plays on the processor")
-        return
-    query = "--query-gpu=name,driver_version,memory.total"
-    answer = ask([program, query, "--format=csv,noheader,nounits"], SMI_TIMEOUT_S)
-    if answer.failure:
-        yield Check(
-            "nvidia-driver",
-            "problem",
-            answer.failure,
-            "install the driver again, or start the machine again after an update",
-        )
-        return
-    cards = parse_smi(answer.out)
-    found = "; ".join(f"{card['name']}, {card['memory_mib']} MiB, driver {card['driver']}" for card in cards)
-    yield Check("nvidia-driver", "ok", found or "nvidia-smi lists no card", data={"cards": cards})
+    facts = facts_of("driver")
+    if not facts["why"]:
+        cards = (f"{card['name']} ({card['memory_bytes'] / 2**30:.0f} GiB)" for card in facts["cards"])
+        yield Check("nvidia-driver", "ok", f"{facts['version']}: {', '.join(cards)}", data=facts)
+    elif facts["version"]:
+        remedy = "start the machine again after an update of the driver, else install it again"
+        yield Check("nvidia-driver", "problem", facts["why"], remedy, facts)
+    elif has_nvidia_card():
+        found = "an NVIDIA card is there, its driver is not"
+        yield Check("nvidia-driver", "warn", found, "install it (Debian: apt install nvidia-driver)", facts)
+    else:
+        yield Check("nvidia-driver", "info", "no NVIDIA card: the flow-only model plays on the processor", data=facts)
 
 
-def parse_smi(text: str) -> list[dict[str, Any]]:
-    """nvidia-smi's CSV without header and units, a line a card."""
-    rows = ([field.strip() for field in line.split(",")] for line in text.splitlines() if line.count(",") == 2)
-    return [{"name": name, "driver": driver, "memory_mib": memory} for name, driver, memory in rows]
-
-
-@cache
 def has_nvidia_card() -> bool:
-    """Linux only; False where the system does not say."""
+    """Whether the system's bus has one, with or without a driver. Linux only; False where the system does not say."""
     for device in Path("/sys/bus/pci/devices").glob("*"):
         try:
             vendor, kind = (device / "vendor").read_text().strip(), (device / "class").read_text().strip()
@@ -66,30 +48,37 @@ def has_nvidia_card() -> bool:
     return False
 
 
-def card_expected() -> bool:
-    """Whether there is a card that CUDA could use."""
-    return has_nvidia_card() or shutil.which("nvidia-smi") is not None
+def check_engines() -> Iterator[Check]:
+    missing: dict[str, str] = probe("engines", timeout_s=TIMEOUTS_S["engines"])["missing"]
+    works = ", ".join(name for name, reason in missing.items() if not reason)
+    lacks = "".join(f"; {name}: {reason}" for name, reason in missing.items() if reason)
+    yield Check("engines", "ok", f"{works} work here{lacks}", data={"missing": missing})
 
 
-_asking = threading.Lock()
+_asking = {"driver": threading.Lock(), "torch": threading.Lock()}
 
 
-def cuda_facts() -> dict[str, Any]:
-    """What torch says of CUDA; asked once however many checks want to know, since importing torch takes seconds."""
-    with _asking:
-        return _cuda_facts()
+def facts_of(what: str) -> dict[str, Any]:
+    """What the driver or torch says; asked once however many checks want to know. `crashed` where it did not come back."""
+    with _asking[what]:
+        return _asked(what)
 
 
 @cache
-def _cuda_facts() -> dict[str, Any]:
+def _asked(what: str) -> dict[str, Any]:
     try:
-        return probe("torch", timeout_s=PROBE_TIMEOUT_S)
+        return probe(what, timeout_s=TIMEOUTS_S[what])
     except DrbaError as error:
-        return {"version": "", "built_for": "", "why": str(error), "crashed": True}
+        return {"version": "?", "why": str(error), "crashed": True}
+
+
+def card_expected() -> bool:
+    """Whether there is a card that CUDA should be able to use."""
+    return has_nvidia_card() or not facts_of("driver")["why"]
 
 
 def check_cuda() -> Iterator[Check]:
-    facts = cuda_facts()
+    facts = facts_of("torch")
     torch = f"torch {facts['version']}"
     if facts.get("crashed"):
         yield Check("cuda", "problem", facts["why"], f"{sys.executable} -m pip install --force-reinstall torch", facts)
@@ -119,13 +108,13 @@ def check_cupy() -> Iterator[Check]:
 
 def check_library(name: str, distribution: str, use: str) -> Check:
     """What is worth having where CUDA works, and of no use elsewhere: imported there only."""
-    if cuda_facts()["why"]:
+    if facts_of("torch")["why"]:
         try:
             version = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             return Check(name, "info", "not installed, and of no use without CUDA", data={"version": ""})
         return Check(name, "info", f"{version}, not tried without CUDA", data={"version": version})
-    facts = probe(name, timeout_s=PROBE_TIMEOUT_S)
+    facts = probe(name, timeout_s=TIMEOUTS_S[name])
     if not facts["why"]:
         return Check(name, "ok", f"{facts['version']}, {use}", data=facts)
     missing = not facts["version"]

@@ -87,7 +87,7 @@ def check_folders() -> Iterator[Check]:
     import platformdirs
 
     from drba import weights
-    from engines.choice import CACHE_DIR_ENV
+    from engines.calibration import CACHE_DIR_ENV
     from server.runtime import log_folder, runtime_folder
 
     from .options import config_path
@@ -118,7 +118,7 @@ def check_folder(name: str, folder: Path, *, needs_space: bool = True) -> Check:
     try:
         tempfile.TemporaryFile(dir=place).close()  # what counts, on read-only disks too, and for root
     except OSError as error:
-        mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+        mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
         owner = "" if mine else f", it belongs to user {status.st_uid}"
         remedy = f"chmod u+rwx {place}" if mine else f"sudo chown -R $USER {place}"
         if error.errno in (28, 30):  # ENOSPC, EROFS

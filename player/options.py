@@ -16,7 +16,7 @@ import platformdirs
 from drba.errors import InputError
 from drba.models import find
 from drba.timeline import parse_rate
-from engines import ENGINES
+from engines import check_engine
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -132,11 +132,10 @@ def resolve(arguments: argparse.Namespace, config: dict[str, Value]) -> dict[str
 
 
 def check_choices(values: dict[str, Value]) -> None:
-    """ModelError or InputError, for a model, engine or rate that cannot exist."""
+    """ModelError or InputError for a model or rate that cannot exist or an engine that cannot work."""
     if values["model"] != "auto":
         find(str(values["model"]))
-    if values["engine"] not in ENGINES:
-        raise InputError(f"engine {values['engine']!r} does not exist; expected one of {', '.join(ENGINES)}")
+    check_engine(str(values["engine"]))
     fps = str(values["fps"]).strip().lower()
     if fps not in ("auto", "display") and not fps.endswith("x"):
         parse_rate(fps)

@@ -6,10 +6,10 @@ Prints one JSON object. Used by `drba doctor` and `drba setup` through `probe`.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from drba.errors import DrbaError
@@ -24,6 +24,35 @@ def probe(what: str, *arguments: str, timeout_s: float) -> dict[str, Any]:
         raise DrbaError(f"asking about {what} failed: {answer.failure}")
     facts: dict[str, Any] = json.loads(answer.out.splitlines()[-1])
     return facts
+
+
+def driver() -> dict[str, Any]:
+    """NVIDIA's, asked through its management library; `why` is empty where it lists cards."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError_LibraryNotFound:
+        return {"version": "", "cards": [], "why": "no NVIDIA driver is installed"}
+    except pynvml.NVMLError as error:
+        return {"version": "?", "cards": [], "why": f"the NVIDIA driver does not work ({error})"}
+    version = pynvml.nvmlSystemGetDriverVersion()
+    cards = []
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        cards.append(
+            {"name": pynvml.nvmlDeviceGetName(handle), "memory_bytes": memory.total, "free_bytes": memory.free}
+        )
+    pynvml.nvmlShutdown()
+    return {"version": version, "cards": cards, "why": "" if cards else "the NVIDIA driver lists no card"}
+
+
+def engines() -> dict[str, Any]:
+    """Engines, best first, each with what this machine lacks for it."""
+    from engines import ENGINES
+
+    return {"missing": {engine.name: engine.missing() for engine in ENGINES}}
 
 
 def torch() -> dict[str, Any]:
@@ -95,26 +124,22 @@ def libmpv() -> dict[str, Any]:
 
 
 def speed(width: str, height: str, seconds: str) -> dict[str, Any]:
-    """Which model `auto` chooses for yuv420p at a size, what was said about it, and how fast it is with the server's threads."""
+    """What `auto` plays yuv420p of a size with, why, and how fast that is with the server's threads. Builds no engine."""
     from drba.pixels import FrameLayout, pixel_format
-    from engines import StreamSpec, open_renderer
+    from engines import ENGINES, StreamSpec, open_renderer
     from server.main import default_workers
 
     from .bench_speed import measure, moving_frames
 
-    said: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("engines").addHandler(handler)
-    logging.getLogger("engines").setLevel(logging.INFO)
     layout = FrameLayout(int(width), int(height), pixel_format("yuv420p"))
-    renderer = open_renderer(StreamSpec(layout, "bt709", model="auto"))
+    spec = StreamSpec(layout, "bt709", model="auto")
+    renderer = open_renderer(spec, [replace(engine, build=None) for engine in ENGINES])
     threads = default_workers()
     result = measure(renderer, layout, moving_frames(layout), seconds=float(seconds), threads=threads)
     facts = {
         "model": renderer.model,
         "engine": renderer.engine,
-        "said": said,
+        "note": renderer.state.note,
         "threads": threads,
         "inbetweens_per_second": result.inbetweens_per_second,
         "median_ms": result.median_ms,
@@ -124,6 +149,8 @@ def speed(width: str, height: str, seconds: str) -> dict[str, Any]:
 
 
 PROBES: dict[str, Callable[..., dict[str, Any]]] = {
+    "driver": driver,
+    "engines": engines,
     "torch": torch,
     "tensorrt": tensorrt,
     "cupy": cupy,

@@ -215,8 +215,8 @@ def _fits(model: ModelSpec) -> bool:
     """Whether `--model auto` would take it."""
     from .doctor_models import check_speed
 
-    (check,) = _look([(f"speed:{FITTING}", lambda: check_speed(FITTING))])
-    print(check.found)
+    check = _look([(f"speed:{FITTING}", lambda: check_speed(FITTING))])[-1]
+    print(f"{FITTING} {check.found}", flush=True)
     return check.data.get("model") == model.name
 
 
