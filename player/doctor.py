@@ -75,7 +75,7 @@ def machine_checks() -> list[tuple[str, Examine]]:
         ("mpv", doctor_mpv.check_mpv),
         ("libmpv", doctor_mpv.check_libmpv),
         ("display", doctor_mpv.check_display),
-        ("folders", doctor_system.check_folders),
+        *((f"folder:{kind}", partial(doctor_system.check_folder_of, kind)) for kind in doctor_system.FOLDERS),
     ]
 
 

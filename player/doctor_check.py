@@ -51,11 +51,14 @@ def run_checks(examinations: Sequence[tuple[str, Examine]], timeout_s: float) ->
 
 
 def _examined(name: str, examine: Examine) -> list[Check]:
+    checks: list[Check] = []
     try:
-        return list(examine())
+        for check in examine():
+            checks.append(check)  # noqa: PERF402 - what was found before an error counts
     except DrbaError as error:  # its line says what to do as well
         found, _, remedy = str(error).rpartition("; ")
-        return [Check(name, "problem", found or str(error), remedy if found else "")]
+        checks.append(Check(name, "problem", found or str(error), remedy if found else REPORT))
     except Exception as error:
-        data = {"traceback": traceback.format_exc()}
-        return [Check(name, "problem", f"the check itself failed: {type(error).__name__}: {error}", REPORT, data)]
+        found = f"the check itself failed: {type(error).__name__}: {error}"
+        checks.append(Check(name, "problem", found, REPORT, {"traceback": traceback.format_exc()}))
+    return checks

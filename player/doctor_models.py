@@ -19,6 +19,7 @@ MEASURE_S = 1.0
 MEASURE_TIMEOUT_S = 90.0  # with networks to be measured first, one after the other
 #: Of the time there is, what rendering may take: decoding, hand-over and mpv want their part.
 FITTING_SHARE = 0.8
+QUIET_SHARE = 0.8  # of the processor that rendering gets on a quiet machine, and more
 
 
 def check_weights() -> Iterator[Check]:
@@ -81,11 +82,13 @@ def check_speed(size: str) -> Iterator[Check]:
     facts = probe("speed", str(width), str(height), f"{MEASURE_S:g}", timeout_s=MEASURE_TIMEOUT_S)
     if installed_candidates():  # else the check `auto` has said it all
         yield Check(f"auto:{size}", "info", facts["note"], data={"model": facts["model"], "engine": facts["engine"]})
-    yield verdict(size, facts["model"], facts["engine"], facts["inbetweens_per_second"])
+    disturbed = facts["engine"] == "cpu" and facts["cpu_share"] < QUIET_SHARE
+    yield verdict(size, facts["model"], facts["engine"], facts["inbetweens_per_second"], disturbed)
 
 
-def verdict(size: str, model: str, engine: str, measured: float) -> Check:
-    """Whether `measured` in-betweens a second are enough for a film of 24 on a screen of 60."""
+def verdict(size: str, model: str, engine: str, measured: float, disturbed: bool) -> Check:
+    """Whether `measured` in-betweens a second are enough for a film of 24 on a screen of 60. `disturbed`: other programs
+    took a good part of the processor meanwhile."""
     needed = float(inbetweens_per_second(FILM_RATE, SCREEN_RATE))
     took_ms, budget_ms = 1000 / measured, 1000 / needed
     found = f"{FILM_RATE} -> {SCREEN_RATE}: {model} on {engine} in {took_ms:.1f} ms of {budget_ms:.1f} ms"
@@ -99,11 +102,14 @@ def verdict(size: str, model: str, engine: str, measured: float) -> Check:
         twice = float(inbetweens_per_second(FILM_RATE, 2 * FILM_RATE))
         fits_twice = measured * FITTING_SHARE >= twice
         remedy = f"--fps 2x ({FILM_RATE} -> {2 * FILM_RATE}) fits" if fits_twice else "choose smaller pictures"
+    if disturbed:
+        found += " (measured while other programs kept the processor busy)"
     data = {
         "model": model,
         "engine": engine,
         "ms": round(took_ms, 2),
         "budget_ms": round(budget_ms, 2),
         "fits": state == "ok",
+        "disturbed": disturbed,
     }
     return Check(f"speed:{size}", state, found, remedy, data)

@@ -9,11 +9,12 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import drba
+from drba.errors import InputError
 
 from .doctor_check import Check, State
 
@@ -83,21 +84,51 @@ def processor_name() -> str:
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def check_folders() -> Iterator[Check]:
+def _runtime() -> Path:
+    from server.runtime import runtime_folder
+
+    return runtime_folder()  # itself refuses what others could get at
+
+
+def _logs() -> Path:
+    from server.runtime import log_folder
+
+    return log_folder()
+
+
+def _data() -> Path:
+    from drba import weights
+
+    return weights.data_dir()
+
+
+def _cache() -> Path:
     import platformdirs
 
-    from drba import weights
     from engines.calibration import CACHE_DIR_ENV
-    from server.runtime import log_folder, runtime_folder
 
+    return Path(os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False))
+
+
+def _config() -> Path:
     from .options import config_path
 
-    cache = os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False)
-    yield check_folder("runtime", runtime_folder(), needs_space=False)  # itself refuses what others could get at
-    yield check_folder("logs", log_folder(), needs_space=False)
-    yield check_folder("data", weights.data_dir())
-    yield check_folder("cache", Path(cache))
-    yield check_folder("config", config_path().parent, needs_space=False)
+    return config_path().parent
+
+
+#: How each is found, and whether models or engines go there.
+FOLDERS: dict[str, tuple[Callable[[], Path], bool]] = {
+    "runtime": (_runtime, False),
+    "logs": (_logs, False),
+    "data": (_data, True),
+    "cache": (_cache, True),
+    "config": (_config, False),
+}
+
+
+def check_folder_of(kind: str) -> Iterator[Check]:
+    find, needs_space = FOLDERS[kind]
+    yield check_folder(kind, find(), needs_space=needs_space)
 
 
 def check_folder(name: str, folder: Path, *, needs_space: bool = True) -> Check:
@@ -153,8 +184,12 @@ def check_config() -> Iterator[Check]:
     from .options import check_choices, config_path, defaults, load_config
 
     path = config_path()
-    values = load_config(path)  # InputError says what is wrong
-    check_choices({**defaults(), **values})
+    try:
+        values = load_config(path)
+        check_choices({**defaults(), **values})
+    except InputError as error:
+        yield Check("options", "problem", str(error), f"correct {path}", {"path": str(path)})
+        return
     what = ", ".join(f"{name} = {value}" for name, value in values.items())
     found = f"{path}: {what}" if values else f"{path}: {'empty' if path.exists() else 'none'}, defaults count"
     yield Check("options", "ok" if values else "info", found, data={"path": str(path), "values": values})

@@ -69,6 +69,7 @@ def put(path: Path, content: bytes, *, force: bool = False) -> Installed:
 
     A link counts as the viewer's: it is never written through. DrbaError where a file or folder cannot be written.
     """
+    record = read_record()  # first: without it nothing is written
     backup = None
     if path.is_symlink() or path.exists():
         found = _read(path)
@@ -84,7 +85,7 @@ def put(path: Path, content: bytes, *, force: bool = False) -> Installed:
         action = "installed"
     _make_folder(path.parent)
     write_atomically(path, content)  # by renaming: a link is replaced, not followed
-    _write_record({**read_record(), str(path): _digest(content)})
+    _write_record({**record, str(path): _digest(content)})
     return Installed(path, action, backup)
 
 

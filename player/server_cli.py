@@ -75,21 +75,15 @@ def describe(report: StatusReport) -> Iterator[RenderableType]:
     if not report.sessions:
         yield f"no player uses it; idle for {duration(report.idle_s)}"
         return
-    table = Table(box=None, pad_edge=False)
-    for title, justify in (
-        ("player", "right"), ("picture", "left"), ("model", "left"), ("engine", "left"), ("frames by", "left"),
-        ("rendered", "right"), ("waiting", "right"), ("dropped", "right"), ("failed", "right"), ("ms", "right"),
-    ):  # fmt: skip
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table = Table("player", "picture", "model", "requests", box=None, pad_edge=False)
     for session in report.sessions:
+        messages = "" if session.transport == "shared" else ", frames in messages"
         table.add_row(
             str(session.pid or "?"),
             f"{session.width}x{session.height} {session.pixel_format}",
-            session.model,
-            session.engine,
-            "shared memory" if session.transport == "shared" else "messages",
-            *map(str, (session.rendered, session.queued, session.dropped, session.failed)),
-            f"{session.render_ms:.1f}",
+            f"{session.model} on {session.engine}{messages}",
+            f"{session.rendered} rendered in {session.render_ms:.1f} ms each, {session.queued} waiting, "
+            f"{session.dropped} dropped, {session.failed} failed",
         )
     yield table
 
