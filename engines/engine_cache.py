@@ -23,7 +23,7 @@ import platformdirs
 
 from drba.errors import EngineError
 
-from .choice import CACHE_DIR_ENV
+from .calibration import CACHE_DIR_ENV
 
 try:
     import fcntl
