@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import faulthandler
 import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -15,18 +14,18 @@ from pathlib import Path
 
 import drba
 from drba import weights
-from drba.errors import DrbaError, InputError, ServerError
+from drba.errors import DrbaError, InputError
 from engines.base import StreamRenderer, StreamSpec
 
 from .cards import Cards, card_command
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
-from .runtime import InstanceLock, default_endpoint, log_folder, socket_path
+from .logs import SERVER, log_path, rotating_handler
+from .runtime import InstanceLock, default_endpoint, default_workers, socket_path
 from .service import Server
 
 log = logging.getLogger("drba.server")
 
-LOG_BYTES = 1 << 20  # of one log file; with one older file kept, the log never takes more than 2 MiB
 DEFAULT_IDLE_TIMEOUT_S = 600.0
 NICENESS = 5
 
@@ -43,12 +42,7 @@ def installed_models() -> list[str]:
     return [model.name for model in drba.models() if weights.is_installed(model)]
 
 
-def default_workers() -> int:
-    """Two threads keep a renderer busy while a frame is handed over; more would compete with mpv's decoder."""
-    return min(2, os.cpu_count() or 1)
-
-
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="drba-server", description=__doc__)
     parser.add_argument(
         "--idle-timeout",
@@ -76,7 +70,7 @@ def main(
     card_command: Sequence[str] = tuple(card_command()),
 ) -> int:
     """Run the program; the exit status. Tests replace `open_renderer`, and with `card_command` that of cards' processes."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         if arguments.status:
             print(describe_status(server_status(arguments.endpoint)))
@@ -103,7 +97,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
         return 0
     ended = True
     try:
-        _start_log(arguments.log or log_folder() / "server.log")
+        _start_log(arguments.log or log_path(SERVER))
         # mpv's own threads come first: a late in-between costs quality, a late picture is a stutter.
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
@@ -130,12 +124,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
 
 
 def _start_log(path: Path) -> None:
-    try:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    except OSError as error:
-        raise ServerError(f"log {path} cannot be written: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(handler)
+    logging.getLogger().addHandler(rotating_handler(path))
     logging.getLogger().setLevel(logging.INFO)
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # no usable stderr: a crash leaves no stack, then
         faulthandler.enable()
