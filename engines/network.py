@@ -12,6 +12,7 @@ import drba
 from drba.models import ModelSpec
 from drba.networks.interpolator import State
 from drba.pixels import Plane
+from drba.stages import stage
 
 from .base import SourceFrame, StreamSpec, Triplet
 from .colour import ColourConverter
@@ -38,8 +39,11 @@ class NetworkRenderer:
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
         with self._lock:
-            for frame, out in zip(self._render(triplet, times), outputs, strict=True):
-                self._colour.to_planes(frame, out)
+            with stage("network"):
+                frames = self._render(triplet, times)
+            with stage("download"):
+                for frame, out in zip(frames, outputs, strict=True):
+                    self._colour.to_planes(frame, out)
 
     def close(self) -> None:
         with self._lock:
@@ -77,7 +81,8 @@ class NetworkRenderer:
     def _rgb(self, frame: SourceFrame) -> torch.Tensor:
         known = self._frames.get(frame.number)
         if known is None:
-            known = self._frames[frame.number] = self._colour.to_rgb(frame.planes)
+            with stage("upload"):
+                known = self._frames[frame.number] = self._colour.to_rgb(frame.planes)
             while len(self._frames) > CACHED_FRAMES:
                 self._frames.popitem(last=False)
         return known

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..drm import HOLE_THRESHOLD, distance_ratio, local_timestep, splat_filled
+from ..stages import stage
 from .ifnet import IFNet, IFNetSpec, Layers, stack_layers
 from .ifnet_fast import between
 from .interpolator import DrmOptions, Interpolator, Mode, in_chunks
@@ -68,7 +69,8 @@ class RifeInterpolator(Interpolator):
         size = first.size_at(level) if self.fast else full
         estimate = self.network.first_estimate(first, second, first.full.new_full((1, 1, 1, 1), 0.5), self.scale)
         flow = estimate.flow / level if self.fast else resize(estimate.flow, full)
-        return tuple(_reversed(half, float(max(size))) for half in (flow[:, :2], flow[:, 2:]))  # type: ignore[return-value]
+        with stage("drm"):
+            return tuple(_reversed(half, float(max(size))) for half in (flow[:, :2], flow[:, 2:]))  # type: ignore[return-value]
 
     def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
         layers = self.layers(first), self.layers(second)
@@ -97,7 +99,8 @@ class RifeInterpolator(Interpolator):
         flow12, flow21 = self.flows(layers1, layers2)
 
         def render(chunk: list[float]) -> Tensor:
-            maps = torch.cat([timestep_map(t, flow10, flow12, drm) for t in chunk])
+            with stage("drm"):
+                maps = torch.cat([timestep_map(t, flow10, flow12, drm) for t in chunk])
             return self._render([layers1] * len(chunk), [layers0 if t < 1 else layers2 for t in chunk], maps)
 
         return self._batched(timesteps, middle, render), RifeData(flow21, layers1, layers2)

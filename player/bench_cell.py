@@ -1,0 +1,182 @@
+"""One cell of `drba bench`: a model on an engine at a size, measured in a process of its own, so that memory is its own,
+and running out of it or hanging ends nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from drba import weights
+from drba.errors import DrbaError
+from drba.models import find
+from drba.pixels import FrameLayout, pixel_format
+from drba.stages import measured_by
+from engines import StreamSpec, open_renderer
+from engines.clocks import CudaClock, HostClock
+
+from .bench_engines import device_of
+from .bench_speed import Feed, measure, moving_frames
+
+TRIPLETS_A_CELL = 10  # that take longer than the limit together are not worth waiting for
+TRIALS = 3  # of one triplet: the first includes what is made once, another program may disturb one
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`seconds` a measurement lasts, of two; after `limit_s` the cell is given up. `peaks` (`engines.peaks.Peaks` as a
+    dict) are the device's, None where there is none. `data_dir` has weights without meaning, None for the installed
+    ones."""
+
+    model: str
+    engine: str
+    width: int
+    height: int
+    pixel_format: str
+    scale: float
+    seconds: float
+    limit_s: float
+    threads: int
+    peaks: dict[str, Any] | None
+    data_dir: str | None = None
+
+    @property
+    def layout(self) -> FrameLayout:
+        return FrameLayout(self.width, self.height, pixel_format(self.pixel_format))
+
+    @property
+    def cuda(self) -> bool:
+        return device_of(self.engine) == "cuda"
+
+
+class TooSlow(Exception):
+    """Not worth measuring any longer."""
+
+
+def run(cell: Cell, answers: Connection) -> None:
+    """The process. Sends dicts to be merged: the floor first, then the measured numbers or `failed`, a reason."""
+    os.dup2(2, 1)  # what libraries print must not come between the lines of --json
+
+    def give_up() -> None:
+        answers.send({"failed": f"too slow: not done in {cell.limit_s:g} s (see --limit)", "too_slow": True})
+        os._exit(0)
+
+    watchdog = threading.Timer(cell.limit_s, give_up)
+    watchdog.daemon = True
+    try:
+        if cell.data_dir is not None:
+            from .bench_weights import install_random
+
+            os.environ[weights.DATA_DIR_ENV] = cell.data_dir
+            install_random(find(cell.model))
+        answers.send(_floor(cell))
+        answers.send(_measured(cell, watchdog.start))
+    except TooSlow as reason:
+        answers.send({"failed": str(reason), "too_slow": True})
+    except DrbaError as error:
+        answers.send({"failed": str(error)})
+    except Exception as error:
+        if is_out_of_memory(error):
+            answers.send({"failed": "out of memory"})
+        else:
+            traceback.print_exc()
+            answers.send({"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"})
+    sys.stderr.flush()
+    os._exit(0)  # without waiting for what an engine may still do in the background
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """PyTorch's on a device has a class, the one of its processor allocator only words."""
+    return isinstance(error, MemoryError) or bool(
+        re.search(r"OutOfMemoryError|out of memory|can't allocate memory", f"{type(error).__name__} {error}")
+    )
+
+
+def _floor(cell: Cell) -> dict[str, Any]:
+    import torch
+
+    from drba.networks.cost import cost
+
+    # What `drba.load` chooses for the device.
+    found = cost(find(cell.model), cell.layout, torch.float16 if cell.cuda else torch.float32, cell.scale)
+    floor = None if cell.peaks is None else 1000 * found.floor_s(cell.peaks["operations"], cell.peaks["bytes"])
+    return {**asdict(found), "floor_ms": floor}
+
+
+def _measured(cell: Cell, opened: Callable[[], None]) -> dict[str, Any]:
+    feed = Feed(cell.layout, moving_frames(cell.layout))
+    memory = _CudaMemory() if cell.cuda else _ProcessMemory()
+    spec = StreamSpec(cell.layout, model=cell.model, engine=cell.engine, scale=cell.scale)
+    with closing(open_renderer(spec)) as renderer:
+        opened()
+        outputs = feed.outputs()
+        best_s = math.inf
+        for _ in range(TRIALS):
+            began = time.perf_counter()
+            renderer.render(*feed.next(), outputs)
+            best_s = min(best_s, time.perf_counter() - began)
+            if best_s * TRIPLETS_A_CELL <= cell.limit_s:
+                break
+        else:
+            raise TooSlow(f"too slow: {best_s * 1000 / len(outputs):.0f} ms an in-between (see --limit)")
+        clock = CudaClock() if cell.cuda else HostClock()
+        with measured_by(clock):
+            alone = measure(renderer, feed, seconds=cell.seconds, threads=1)
+        stages = clock.seconds()
+        together = measure(renderer, feed, seconds=cell.seconds, threads=cell.threads)
+        return {
+            "median_ms": alone.median_ms,
+            "p99_ms": alone.p99_ms,
+            "in_betweens_timed": alone.inbetweens,
+            "in_betweens_per_second": together.inbetweens_per_second,
+            "cpu_ms": together.cpu_ms,
+            "peak_memory_mib": memory.peak_mib(),
+            "shares": {name: spent / sum(stages.values()) for name, spent in stages.items()},
+        }
+
+
+class _ProcessMemory:
+    """How far the process grows from now on, at its peak; None where the system does not say (only Linux does)."""
+
+    def __init__(self) -> None:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is in use now (proc(5))
+        self._before = self._status("VmRSS")
+
+    def peak_mib(self) -> float | None:
+        peak = self._status("VmHWM")
+        return None if peak is None or self._before is None else (peak - self._before) / 1024
+
+    def _status(self, name: str) -> int | None:
+        try:
+            found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        except OSError:
+            return None
+        return int(found.group(1)) if found else None
+
+
+class _CudaMemory:
+    """Device memory that PyTorch handed out at its peak, or that the whole card lost since now where that is more
+    (TensorRT and CuPy take their own)."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._cuda = torch.cuda
+        self._free_before = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+
+    def peak_mib(self) -> float | None:
+        lost = self._free_before - self._cuda.mem_get_info()[0]
+        return max(self._cuda.max_memory_allocated(), lost) / MIB
