@@ -117,14 +117,15 @@ def run_speed(arguments: argparse.Namespace) -> int:
     from drba.weights import is_installed
 
     from .bench_chart import check_chart, write_chart
-    from .bench_engines import check_engines
+    from .bench_engines import named
     from .bench_matrix import Settings, measure_all
     from .bench_table import WIDTH, matrix_tables
 
     everything = [model for model in models() if arguments.random_weights or is_installed(model)]
     settings = Settings(
         models=list(dict.fromkeys(map(find, arguments.model))) if arguments.model else everything,
-        engines=arguments.engine or (),
+        engines=named(arguments.engine or ()),
+        engines_named=bool(arguments.engine),
         sizes=list(dict.fromkeys(arguments.size or SIZES.values())),
         pixel_format=pixel_format(arguments.pixel_format).name,
         scale=arguments.scale,
@@ -132,7 +133,6 @@ def run_speed(arguments: argparse.Namespace) -> int:
         limit_s=arguments.limit,
         random_weights=arguments.random_weights,
     )
-    check_engines(settings.engines)
     if arguments.chart is not None:
         check_chart(arguments.chart)
     result = measure_all(settings)

@@ -23,10 +23,10 @@ from drba.errors import DrbaError
 from drba.models import find
 from drba.pixels import FrameLayout, pixel_format
 from drba.stages import measured_by
-from engines import StreamSpec, open_renderer
+from engines import StreamSpec
 from engines.clocks import CudaClock, HostClock
 
-from .bench_engines import device_of
+from .bench_engines import named, open_engine
 from .bench_speed import Feed, measure, moving_frames
 
 TRIPLETS_A_CELL = 10  # that take longer than the limit together are not worth waiting for
@@ -58,7 +58,7 @@ class Cell:
 
     @property
     def cuda(self) -> bool:
-        return device_of(self.engine) == "cuda"
+        return named([self.engine])[0].device == "cuda"
 
 
 class TooSlow(Exception):
@@ -119,7 +119,7 @@ def _measured(cell: Cell, opened: Callable[[], None]) -> dict[str, Any]:
     feed = Feed(cell.layout, moving_frames(cell.layout))
     memory = _CudaMemory() if cell.cuda else _ProcessMemory()
     spec = StreamSpec(cell.layout, model=cell.model, engine=cell.engine, scale=cell.scale)
-    with closing(open_renderer(spec)) as renderer:
+    with closing(open_engine(named([cell.engine])[0], spec, find(cell.model))) as renderer:
         opened()
         outputs = feed.outputs()
         best_s = math.inf

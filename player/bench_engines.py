@@ -1,31 +1,37 @@
-"""Which engines a model is measured on."""
+"""Which engines of the registry a model is measured on, and opening one: built first where it has to be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Sequence
 
-from drba.errors import InputError
+from drba.errors import DrbaError, InputError
 from drba.models import ModelSpec
-from engines import ENGINES
-
-KNOWN = tuple(name for name in ENGINES if name != "auto")
+from engines import ENGINES, Engine, Renderer, StreamSpec
 
 
-def device_of(engine: str) -> str:
-    return "cuda" if engine == "torch-cuda" else "cpu"
-
-
-def check_engines(names: Sequence[str]) -> None:
+def named(names: Sequence[str]) -> list[Engine]:
+    """The engines of these names, all where none is named; InputError for a name that does not exist."""
+    known = {engine.name: engine for engine in ENGINES}
     for name in names:
-        if name not in KNOWN:
-            raise InputError(f"engine {name!r} does not exist; expected one of {', '.join(KNOWN)}")
+        if name not in known:
+            raise InputError(f"engine {name!r} does not exist; expected one of {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)] or list(ENGINES)
 
 
-def fitting(model: ModelSpec, names: Sequence[str], devices: Collection[str]) -> tuple[list[str], str]:
-    """Those of `names` (empty: all) that take the model on a device that is here, and in one line why there are none."""
-    taking = ["cpu"] if model.family == "flow" else ["torch-cpu", "torch-cuda"]
-    found = [name for name in KNOWN if name in taking and (not names or name in names)]
-    here = [name for name in found if device_of(name) in devices]
-    if found and not here:
-        return [], f"{', '.join(found)}: no CUDA device"
-    return here, "" if here else f"runs on {', '.join(taking)} only"
+def why_not(engine: Engine, model: ModelSpec, spec: StreamSpec) -> str:
+    """In one line; empty where it can run the model here."""
+    return engine.supports(model, spec) or engine.missing()
+
+
+def open_engine(engine: Engine, spec: StreamSpec, model: ModelSpec) -> Renderer:
+    """Without the stand-ins that playing has: what is measured is this engine. DrbaError where it cannot be built."""
+    if engine.build is not None and not engine.is_built(spec, model):
+        build, changed = engine.build(spec, model), threading.Event()
+        build.watch(changed.set)
+        while build.state not in ("done", "failed", "cancelled"):
+            changed.wait()
+            changed.clear()
+        if build.state != "done":
+            raise DrbaError(f"engine {engine.name}: {build.message}")
+    return engine.open(spec, model)

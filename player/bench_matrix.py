@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,10 +16,12 @@ from rich.console import Console
 from drba import weights
 from drba.errors import DrbaError
 from drba.models import ModelSpec
+from drba.pixels import FrameLayout, pixel_format
+from engines import Engine, StreamSpec
 from server.main import default_workers
 
 from .bench_cell import Cell, run
-from .bench_engines import device_of, fitting
+from .bench_engines import why_not
 from .bench_probe import machine_info, probe
 
 #: In-betweens a second that 24 -> 60 frames a second asks for: every fifth frame is a source frame.
@@ -28,10 +30,11 @@ NEEDED_PER_SECOND = 48
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for; no `engines` are all that work here."""
+    """What the user asked for. Engines that were named and cannot run get a cell that says why, others are left out."""
 
     models: Sequence[ModelSpec]
-    engines: Sequence[str]
+    engines: Sequence[Engine]
+    engines_named: bool
     sizes: Sequence[tuple[int, int]]
     pixel_format: str
     scale: float
@@ -68,22 +71,22 @@ def measure_all(settings: Settings) -> dict[str, Any]:
             result["machine"] |= probed["machine"]
             result["peaks"] = probed["peaks"]
             too_slow: set[tuple[str, str]] = set()  # larger pictures will not be faster
-            for model, engine, (width, height), reason in _cells(settings, probed["peaks"]):
-                status.update(f"{model.name} on {engine or 'no engine'}, {width}x{height}")
-                row = {"model": model.name, "engine": engine, "width": width, "height": height}
+            for model, engine, (width, height), reason in _cells(settings):
+                status.update(f"{model.name} on {engine.name}, {width}x{height}")
+                row = {"model": model.name, "engine": engine.name, "width": width, "height": height}
                 installed = weights.is_installed(model)
                 row["weights"] = "random" if not installed else "own" if model.needs_weights else "none"
                 rows.append(row)
                 if not installed and not settings.random_weights:
                     reason = f"no weights: `drba models fetch {model.name}`, or --random-weights for timing only"
-                if not reason and (model.name, engine) in too_slow:
+                if not reason and (model.name, engine.name) in too_slow:
                     reason = "too slow at a smaller size already"
                 if reason:
                     row["failed"] = reason
                     continue
                 cell = Cell(
                     model.name,
-                    engine,
+                    engine.name,
                     width,
                     height,
                     settings.pixel_format,
@@ -91,13 +94,13 @@ def measure_all(settings: Settings) -> dict[str, Any]:
                     settings.seconds,
                     settings.limit_s,
                     default_workers(),
-                    probed["peaks"].get(device_of(engine)),
+                    probed["peaks"].get(engine.device),
                     None if installed else folder,
                 )
                 answer = in_process(run, cell)
                 row |= _compared(answer)
                 if answer.get("too_slow"):
-                    too_slow.add((model.name, engine))
+                    too_slow.add((model.name, engine.name))
     except KeyboardInterrupt:
         result["interrupted"] = True
         if rows and "failed" not in rows[-1] and "median_ms" not in rows[-1]:
@@ -105,13 +108,20 @@ def measure_all(settings: Settings) -> dict[str, Any]:
     return result
 
 
-def _cells(settings: Settings, devices: Collection[str]) -> list[tuple[ModelSpec, str, tuple[int, int], str]]:
-    """(model, engine, size, why it cannot run), smaller sizes first. A model that no engine takes has one engine, ""."""
+def _cells(settings: Settings) -> list[tuple[ModelSpec, Engine, tuple[int, int], str]]:
+    """(model, engine, size, why it cannot run), smaller sizes first. An engine that cannot run a model is left out, unless
+    that leaves none or the user named it."""
     sizes = sorted(settings.sizes, key=lambda size: size[0] * size[1])
     found = []
     for model in settings.models:
-        engines, why_none = fitting(model, settings.engines, devices)
-        found += [(model, name, size, why_none) for name in engines or [""] for size in sizes]
+        width, height = sizes[0]
+        spec = StreamSpec(FrameLayout(width, height, pixel_format(settings.pixel_format)), scale=settings.scale)
+        reasons = {engine.name: why_not(engine, model, spec) for engine in settings.engines}
+        fitting = [engine for engine in settings.engines if not reasons[engine.name]]
+        if settings.engines_named or not fitting:
+            taking = [engine for engine in settings.engines if not engine.supports(model, spec)]
+            fitting = taking or [settings.engines[0]]
+        found += [(model, engine, size, reasons[engine.name]) for engine in fitting for size in sizes]
     return found
 
 

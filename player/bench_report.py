@@ -93,7 +93,8 @@ def _renderers(spec: StreamSpec, no_drm: bool) -> dict[str, Renderer]:
     if played.fast_differs:
         from engines.network import NetworkRenderer
 
-        renderers["model_reference"] = NetworkRenderer(spec, played, ENGINES[spec.engine], mode="reference")
+        device = next(engine.device for engine in ENGINES if engine.name == renderers["model"].engine)
+        renderers["model_reference"] = NetworkRenderer(spec, played, device, mode="reference")
     if renderers["model"].model == "flow":
         from engines.flow import FlowRenderer
 

@@ -13,9 +13,10 @@ from drba.timeline import OutputClock, exact_rate, parse_rate
 from engines.base import StreamSpec
 from server.client import Client, FramePool
 
-from .decoder import Decoder, SceneOptions
+from .decoder import Decoder
 from .http_server import Track
 from .playhead import Playhead
+from .relations import SceneOptions
 from .source import StreamInfo, VideoSource, check_input
 from .stats import Stats
 from .stream import OutputStream, StreamContext

@@ -17,7 +17,7 @@ import drba
 from drba.errors import DrbaError, InputError
 from drba.models import find
 from drba.timeline import parse_rate
-from engines import ENGINES
+from engines import check_engine
 
 from . import options, paths
 from .report import Report
@@ -70,11 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_choices(values: dict[str, options.Value]) -> None:
-    """ModelError or InputError, before a window opens, for a model, engine or rate that cannot exist."""
+    """ModelError or InputError, before a window opens, for a model or rate that cannot exist or an engine that cannot work."""
     if values["model"] != "auto":
         find(str(values["model"]))
-    if values["engine"] not in ENGINES:
-        raise InputError(f"engine {values['engine']!r} does not exist; expected one of {', '.join(ENGINES)}")
+    check_engine(str(values["engine"]))
     fps = str(values["fps"]).strip().lower()
     if fps not in ("auto", "display") and not fps.endswith("x"):
         parse_rate(fps)
