@@ -115,27 +115,32 @@ def run_speed(arguments: argparse.Namespace) -> int:
     from drba.models import find, models
     from drba.pixels import pixel_format
     from drba.weights import is_installed
+    from server.main import default_workers
 
+    from .bench_cell import Settings
     from .bench_chart import check_chart, write_chart
     from .bench_engines import named
-    from .bench_matrix import Settings, measure_all
+    from .bench_matrix import Matrix, measure_all
     from .bench_table import WIDTH, matrix_tables
 
     everything = [model for model in models() if arguments.random_weights or is_installed(model)]
-    settings = Settings(
+    matrix = Matrix(
         models=list(dict.fromkeys(map(find, arguments.model))) if arguments.model else everything,
         engines=named(arguments.engine or ()),
         engines_named=bool(arguments.engine),
         sizes=list(dict.fromkeys(arguments.size or SIZES.values())),
+        random_weights=arguments.random_weights,
+    )
+    settings = Settings(
         pixel_format=pixel_format(arguments.pixel_format).name,
         scale=arguments.scale,
         seconds=arguments.seconds,
         limit_s=arguments.limit,
-        random_weights=arguments.random_weights,
+        threads=default_workers(),
     )
     if arguments.chart is not None:
         check_chart(arguments.chart)
-    result = measure_all(settings)
+    result = measure_all(matrix, settings)
     _show(result, matrix_tables, arguments.json, WIDTH)
     if arguments.chart is not None and result["cells"]:
         write_chart(result, arguments.chart)

@@ -3,7 +3,6 @@ and running out of it or hanging ends nothing else."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
@@ -15,7 +14,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from drba import weights
@@ -27,34 +25,42 @@ from engines import StreamSpec
 from engines.clocks import CudaClock, HostClock
 
 from .bench_engines import named, open_engine
+from .bench_memory import CudaMemory, ProcessMemory
 from .bench_speed import Feed, measure, moving_frames
 
 TRIPLETS_A_CELL = 10  # that take longer than the limit together are not worth waiting for
 TRIALS = 3  # of one triplet: the first includes what is made once, another program may disturb one
-MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Cell:
-    """`seconds` a measurement lasts, of two; after `limit_s` the cell is given up. `peaks` (`engines.peaks.Peaks` as a
-    dict) are the device's, None where there is none. `data_dir` has weights without meaning, None for the installed
-    ones."""
+class Settings:
+    """What holds for every cell: a measurement lasts `seconds`, of which there are two; after `limit_s` a cell is given
+    up; `threads` render at once in the second measurement, as in the server."""
 
-    model: str
-    engine: str
-    width: int
-    height: int
     pixel_format: str
     scale: float
     seconds: float
     limit_s: float
     threads: int
-    peaks: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`peaks` (`engines.peaks.Peaks` as a dict) are the device's; `data_dir` has weights without meaning, None for the
+    installed ones."""
+
+    model: str
+    engine: str
+    width: int
+    height: int
+    settings: Settings
+    peaks: dict[str, Any]
     data_dir: str | None = None
 
     @property
-    def layout(self) -> FrameLayout:
-        return FrameLayout(self.width, self.height, pixel_format(self.pixel_format))
+    def spec(self) -> StreamSpec:
+        layout = FrameLayout(self.width, self.height, pixel_format(self.settings.pixel_format))
+        return StreamSpec(layout, model=self.model, engine=self.engine, scale=self.settings.scale)
 
     @property
     def cuda(self) -> bool:
@@ -68,12 +74,13 @@ class TooSlow(Exception):
 def run(cell: Cell, answers: Connection) -> None:
     """The process. Sends dicts to be merged: the floor first, then the measured numbers or `failed`, a reason."""
     os.dup2(2, 1)  # what libraries print must not come between the lines of --json
+    limit_s = cell.settings.limit_s
 
     def give_up() -> None:
-        answers.send({"failed": f"too slow: not done in {cell.limit_s:g} s (see --limit)", "too_slow": True})
+        answers.send({"failed": f"too slow: not done in {limit_s:g} s (see --limit)", "too_slow": True})
         os._exit(0)
 
-    watchdog = threading.Timer(cell.limit_s, give_up)
+    watchdog = threading.Timer(limit_s, give_up)
     watchdog.daemon = True
     try:
         if cell.data_dir is not None:
@@ -82,7 +89,9 @@ def run(cell: Cell, answers: Connection) -> None:
             os.environ[weights.DATA_DIR_ENV] = cell.data_dir
             install_random(find(cell.model))
         answers.send(_floor(cell))
-        answers.send(_measured(cell, watchdog.start))
+        measured = _measured(cell, watchdog.start)
+        watchdog.cancel()
+        answers.send(measured)
     except TooSlow as reason:
         answers.send({"failed": str(reason), "too_slow": True})
     except DrbaError as error:
@@ -110,15 +119,15 @@ def _floor(cell: Cell) -> dict[str, Any]:
     from drba.networks.cost import cost
 
     # What `drba.load` chooses for the device.
-    found = cost(find(cell.model), cell.layout, torch.float16 if cell.cuda else torch.float32, cell.scale)
-    floor = None if cell.peaks is None else 1000 * found.floor_s(cell.peaks["operations"], cell.peaks["bytes"])
-    return {**asdict(found), "floor_ms": floor}
+    dtype = torch.float16 if cell.cuda else torch.float32
+    found = cost(find(cell.model), cell.spec.layout, dtype, cell.spec.scale)
+    return {**asdict(found), "floor_ms": 1000 * found.floor_s(cell.peaks["operations"], cell.peaks["bytes"])}
 
 
 def _measured(cell: Cell, opened: Callable[[], None]) -> dict[str, Any]:
-    feed = Feed(cell.layout, moving_frames(cell.layout))
-    memory = _CudaMemory() if cell.cuda else _ProcessMemory()
-    spec = StreamSpec(cell.layout, model=cell.model, engine=cell.engine, scale=cell.scale)
+    settings, spec = cell.settings, cell.spec
+    feed = Feed(spec.layout, moving_frames(spec.layout))
+    memory = CudaMemory() if cell.cuda else ProcessMemory()
     with closing(open_engine(named([cell.engine])[0], spec, find(cell.model))) as renderer:
         opened()
         outputs = feed.outputs()
@@ -127,15 +136,15 @@ def _measured(cell: Cell, opened: Callable[[], None]) -> dict[str, Any]:
             began = time.perf_counter()
             renderer.render(*feed.next(), outputs)
             best_s = min(best_s, time.perf_counter() - began)
-            if best_s * TRIPLETS_A_CELL <= cell.limit_s:
+            if best_s * TRIPLETS_A_CELL <= settings.limit_s:
                 break
         else:
             raise TooSlow(f"too slow: {best_s * 1000 / len(outputs):.0f} ms an in-between (see --limit)")
         clock = CudaClock() if cell.cuda else HostClock()
         with measured_by(clock):
-            alone = measure(renderer, feed, seconds=cell.seconds, threads=1)
+            alone = measure(renderer, feed, seconds=settings.seconds, threads=1)
         stages = clock.seconds()
-        together = measure(renderer, feed, seconds=cell.seconds, threads=cell.threads)
+        together = measure(renderer, feed, seconds=settings.seconds, threads=settings.threads)
         return {
             "median_ms": alone.median_ms,
             "p99_ms": alone.p99_ms,
@@ -145,38 +154,3 @@ def _measured(cell: Cell, opened: Callable[[], None]) -> dict[str, Any]:
             "peak_memory_mib": memory.peak_mib(),
             "shares": {name: spent / sum(stages.values()) for name, spent in stages.items()},
         }
-
-
-class _ProcessMemory:
-    """How far the process grows from now on, at its peak; None where the system does not say (only Linux does)."""
-
-    def __init__(self) -> None:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is in use now (proc(5))
-        self._before = self._status("VmRSS")
-
-    def peak_mib(self) -> float | None:
-        peak = self._status("VmHWM")
-        return None if peak is None or self._before is None else (peak - self._before) / 1024
-
-    def _status(self, name: str) -> int | None:
-        try:
-            found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-        except OSError:
-            return None
-        return int(found.group(1)) if found else None
-
-
-class _CudaMemory:
-    """Device memory that PyTorch handed out at its peak, or that the whole card lost since now where that is more
-    (TensorRT and CuPy take their own)."""
-
-    def __init__(self) -> None:
-        import torch
-
-        self._cuda = torch.cuda
-        self._free_before = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
-
-    def peak_mib(self) -> float | None:
-        lost = self._free_before - self._cuda.mem_get_info()[0]
-        return max(self._cuda.max_memory_allocated(), lost) / MIB

@@ -77,7 +77,9 @@ def _draw(axis: Any, cell: dict[str, Any], place: int, colour: str) -> None:
     if took_ms is not None:
         axis.plot([floor_ms or took_ms, took_ms], [place, place], color=colour, linewidth=2.5, alpha=0.5, zorder=2)
         axis.plot(took_ms, place, "o", color=colour, markersize=7, zorder=4)
-        axis.text(took_ms * 1.3, place, f"{took_ms:.3g}", va="center", fontsize=8, color=INK, zorder=4)
+        axis.text(
+            max(took_ms, floor_ms or 0) * 1.3, place, f"{took_ms:.3g}", va="center", fontsize=8, color=INK, zorder=4
+        )
         return
     why = cell["failed"].split(":")[0].split(" at ")[0]
     axis.text(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from drba.errors import DrbaError, InputError
 from drba.models import ModelSpec
+from drba.pixels import FrameLayout, pixel_format
 from engines import ENGINES, Engine, Renderer, StreamSpec
 
 
@@ -19,9 +20,16 @@ def named(names: Sequence[str]) -> list[Engine]:
     return [known[name] for name in dict.fromkeys(names)] or list(ENGINES)
 
 
-def why_not(engine: Engine, model: ModelSpec, spec: StreamSpec) -> str:
-    """In one line; empty where it can run the model here."""
-    return engine.supports(model, spec) or engine.missing()
+_ANY = StreamSpec(FrameLayout(1280, 720, pixel_format("yuv420p")))  # no engine asks for more than the model so far
+
+
+def supports(engine: Engine, model: ModelSpec) -> bool:
+    return not engine.supports(model, _ANY)
+
+
+def why_not(engine: Engine, model: ModelSpec) -> str:
+    """In one line why an engine cannot run a model here; empty where it can."""
+    return engine.supports(model, _ANY) or engine.missing()
 
 
 def open_engine(engine: Engine, spec: StreamSpec, model: ModelSpec) -> Renderer:

@@ -6,101 +6,98 @@ import multiprocessing
 import signal
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
-from drba import weights
 from drba.errors import DrbaError
 from drba.models import ModelSpec
-from drba.pixels import FrameLayout, pixel_format
-from engines import Engine, StreamSpec
-from server.main import default_workers
+from drba.weights import is_installed
+from engines import Engine
 
-from .bench_cell import Cell, run
-from .bench_engines import why_not
+from .bench_cell import Cell, Settings, run
+from .bench_engines import supports, why_not
 from .bench_probe import machine_info, probe
 
 #: In-betweens a second that 24 -> 60 frames a second asks for: every fifth frame is a source frame.
 NEEDED_PER_SECOND = 48
+PROBE_S = 2.0  # each peak is tried for so long
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the user asked for. Engines that were named and cannot run get a cell that says why, others are left out."""
+class Matrix:
+    """What is to be measured. `engines_named`: the user chose them, so each gets a cell that says why where it cannot run;
+    else those are left out."""
 
     models: Sequence[ModelSpec]
     engines: Sequence[Engine]
     engines_named: bool
     sizes: Sequence[tuple[int, int]]
-    pixel_format: str
-    scale: float
-    seconds: float
-    limit_s: float
     random_weights: bool
 
 
-def measure_all(settings: Settings) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Planned:
+    """`reason`: why it cannot be measured, in one line; empty where it can."""
+
+    model: ModelSpec
+    engine: Engine
+    width: int
+    height: int
+    weights: Literal["installed", "random", "none", "missing"]
+    reason: str
+
+
+def plan(matrix: Matrix) -> list[Planned]:
+    """The cells, smaller sizes first. A model that nothing can run here has one engine all the same, for the reason."""
+    planned = []
+    for model in matrix.models:
+        reasons = {engine.name: why_not(engine, model) for engine in matrix.engines}
+        engines = [engine for engine in matrix.engines if not reasons[engine.name]]
+        if matrix.engines_named or not engines:
+            engines = [engine for engine in matrix.engines if supports(engine, model)] or [matrix.engines[0]]
+        weights: Literal["installed", "random", "none", "missing"] = "none"
+        if model.needs_weights:
+            without: Literal["random", "missing"] = "random" if matrix.random_weights else "missing"
+            weights = "installed" if is_installed(model) else without
+        no_weights = f"no weights: `drba models fetch {model.name}`, or --random-weights for timing only"
+        for engine in engines:
+            reason = reasons[engine.name] or (no_weights if weights == "missing" else "")
+            for width, height in sorted(matrix.sizes, key=lambda size: size[0] * size[1]):
+                planned.append(Planned(model, engine, width, height, weights, reason))
+    return planned
+
+
+def measure_all(matrix: Matrix, settings: Settings) -> dict[str, Any]:
     """The JSON object of the command. Ctrl+C ends it early, with what is done and `interrupted` true."""
     rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine_info(),
         "peaks": {},
-        "settings": {
-            "pixel_format": settings.pixel_format,
-            "scale": settings.scale,
-            "seconds": settings.seconds,
-            "limit_s": settings.limit_s,
-            "threads": default_workers(),
-            "needed_per_second": NEEDED_PER_SECOND,
-        },
+        "settings": {**asdict(settings), "needed_per_second": NEEDED_PER_SECOND},
         "cells": rows,
         "interrupted": False,
     }
+    console = Console(stderr=True)
     try:
-        with ExitStack() as cleanup:
-            status = cleanup.enter_context(Console(stderr=True).status("what this machine reaches at best"))
-            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="drba-bench-"))
-            probed = in_process(probe)
+        with (
+            console.status("what this machine reaches at best") as status,
+            tempfile.TemporaryDirectory(prefix="drba-bench-") as folder,
+        ):
+            probed = in_process(probe, min(settings.seconds, PROBE_S))
             if "failed" in probed:
                 raise DrbaError(f"the machine's peaks cannot be measured: {probed['failed']}")
             result["machine"] |= probed["machine"]
             result["peaks"] = probed["peaks"]
-            too_slow: set[tuple[str, str]] = set()  # larger pictures will not be faster
-            for model, engine, (width, height), reason in _cells(settings):
-                status.update(f"{model.name} on {engine.name}, {width}x{height}")
-                row = {"model": model.name, "engine": engine.name, "width": width, "height": height}
-                installed = weights.is_installed(model)
-                row["weights"] = "random" if not installed else "own" if model.needs_weights else "none"
-                rows.append(row)
-                if not installed and not settings.random_weights:
-                    reason = f"no weights: `drba models fetch {model.name}`, or --random-weights for timing only"
-                if not reason and (model.name, engine.name) in too_slow:
-                    reason = "too slow at a smaller size already"
-                if reason:
-                    row["failed"] = reason
-                    continue
-                cell = Cell(
-                    model.name,
-                    engine.name,
-                    width,
-                    height,
-                    settings.pixel_format,
-                    settings.scale,
-                    settings.seconds,
-                    settings.limit_s,
-                    default_workers(),
-                    probed["peaks"].get(engine.device),
-                    None if installed else folder,
-                )
-                answer = in_process(run, cell)
-                row |= _compared(answer)
-                if answer.get("too_slow"):
-                    too_slow.add((model.name, engine.name))
+            for cell in plan(matrix):
+                status.update(f"{cell.model.name} on {cell.engine.name}, {cell.width}x{cell.height}")
+                names = {"model": cell.model.name, "engine": cell.engine.name}
+                slow = any(row.get("too_slow") and names.items() <= row.items() for row in rows)
+                rows.append({**names, "width": cell.width, "height": cell.height, "weights": cell.weights})
+                rows[-1] |= _answer(cell, settings, probed["peaks"], folder, slow_when_smaller=slow)
     except KeyboardInterrupt:
         result["interrupted"] = True
         if rows and "failed" not in rows[-1] and "median_ms" not in rows[-1]:
@@ -108,28 +105,22 @@ def measure_all(settings: Settings) -> dict[str, Any]:
     return result
 
 
-def _cells(settings: Settings) -> list[tuple[ModelSpec, Engine, tuple[int, int], str]]:
-    """(model, engine, size, why it cannot run), smaller sizes first. An engine that cannot run a model is left out, unless
-    that leaves none or the user named it."""
-    sizes = sorted(settings.sizes, key=lambda size: size[0] * size[1])
-    found = []
-    for model in settings.models:
-        width, height = sizes[0]
-        spec = StreamSpec(FrameLayout(width, height, pixel_format(settings.pixel_format)), scale=settings.scale)
-        reasons = {engine.name: why_not(engine, model, spec) for engine in settings.engines}
-        fitting = [engine for engine in settings.engines if not reasons[engine.name]]
-        if settings.engines_named or not fitting:
-            taking = [engine for engine in settings.engines if not engine.supports(model, spec)]
-            fitting = taking or [settings.engines[0]]
-        found += [(model, engine, size, reasons[engine.name]) for engine in fitting for size in sizes]
-    return found
-
-
-def _compared(answer: dict[str, Any]) -> dict[str, Any]:
-    """A measured cell against its floor and against playing."""
-    per_second = answer.get("in_betweens_per_second")
-    if per_second is None:
+def _answer(
+    cell: Planned, settings: Settings, peaks: dict[str, Any], random_weights: str, *, slow_when_smaller: bool
+) -> dict[str, Any]:
+    """What a cell's row says beside its names."""
+    if cell.reason:
+        return {"failed": cell.reason}
+    if slow_when_smaller:
+        return {"failed": "too slow at a smaller size already", "too_slow": True}
+    if cell.engine.device not in peaks:
+        return {"failed": f"PyTorch finds no {cell.engine.device} device"}
+    data_dir = random_weights if cell.weights == "random" else None
+    names = cell.model.name, cell.engine.name
+    answer = in_process(run, Cell(*names, cell.width, cell.height, settings, peaks[cell.engine.device], data_dir))
+    if "in_betweens_per_second" not in answer:
         return answer
+    per_second = answer["in_betweens_per_second"]
     return answer | {
         "times_floor": 1000 / per_second / answer["floor_ms"],
         "fits_24_to_60": per_second >= NEEDED_PER_SECOND,

@@ -35,16 +35,17 @@ def machine_info() -> dict[str, Any]:
     }
 
 
-def probe(answers: Connection) -> None:
-    """The process: sends {"machine": ..., "peaks": {"cpu": ..., "cuda": ... where there is a card}}."""
+def probe(seconds: float, answers: Connection) -> None:
+    """The process: sends {"machine": ..., "peaks": {"cpu": ..., "cuda": ... where there is a card}}. `seconds` is how long
+    each peak is tried."""
     import torch
 
     from engines.peaks import measure_peaks
 
     machine: dict[str, Any] = {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
-    peaks = {"cpu": asdict(measure_peaks(torch.device("cpu")))}
+    peaks = {"cpu": asdict(measure_peaks(torch.device("cpu"), seconds))}
     if torch.cuda.is_available():
-        peaks["cuda"] = asdict(measure_peaks(torch.device("cuda")))
+        peaks["cuda"] = asdict(measure_peaks(torch.device("cuda"), seconds))
         machine |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "driver": _driver()}
     answers.send({"machine": machine, "peaks": peaks})
 

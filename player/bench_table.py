@@ -45,7 +45,7 @@ def _names(cell: dict[str, Any]) -> list[str]:
 def _row(cell: dict[str, Any], needed: float) -> list[str]:
     floor = "" if cell.get("floor_ms") is None else _short(cell["floor_ms"])
     if "median_ms" not in cell:
-        return [*_names(cell), "", "", "", "", floor, "", "?"]
+        return [*_names(cell), "", "", "", "", floor, "", "does not fit" if cell.get("too_slow") else "?"]
     per_second, memory = cell["in_betweens_per_second"], cell["peak_memory_mib"]
     measured = [cell["median_ms"], cell["p99_ms"], per_second]
     return [
