@@ -73,7 +73,7 @@ OPTIONS = (
         "frames a second to show: auto (the display's rate if known, else twice the film's), display, 2x, 60, 60000/1001",
         metavar="RATE",
     ),
-    Option("model", "auto", "what draws the in-betweens; see `drba bench speed`", metavar="NAME"),
+    Option("model", "auto", "what draws the in-betweens; see `drba bench`", metavar="NAME"),
     Option("engine", "auto", "how the model is executed", metavar="NAME"),
     Option("scale", 1.0, "optical flow scale: 0.5 faster, 2 finer", 0.25, 4.0, "S"),
     Option(

@@ -129,13 +129,13 @@ def speed(width: str, height: str, seconds: str) -> dict[str, Any]:
     from engines import ENGINES, StreamSpec, open_renderer
     from server.main import default_workers
 
-    from .bench_speed import measure, moving_frames
+    from .bench_speed import Feed, measure, moving_frames
 
     layout = FrameLayout(int(width), int(height), pixel_format("yuv420p"))
     spec = StreamSpec(layout, "bt709", model="auto")
     renderer = open_renderer(spec, [replace(engine, build=None) for engine in ENGINES])
     threads = default_workers()
-    result = measure(renderer, layout, moving_frames(layout), seconds=float(seconds), threads=threads)
+    result = measure(renderer, Feed(layout, moving_frames(layout)), seconds=float(seconds), threads=threads)
     facts = {
         "model": renderer.model,
         "engine": renderer.engine,
