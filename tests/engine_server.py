@@ -17,8 +17,8 @@ from fake_server import mix
 import engines
 from drba.models import ModelSpec
 from drba.pixels import Plane
-from engines import Engine, Renderer, StreamRenderer, StreamSpec, Triplet
-from engines.base import SharedBuild
+from engines import Engine, StreamRenderer, StreamSpec, Triplet
+from engines.base import LocalRenderer, Motion, SharedBuild
 from engines.registry import open_flow
 from engines.shared_builds import SharedBuilds
 from server import card_process
@@ -43,6 +43,9 @@ class MixRenderer:
             if self.engine == "built":
                 for plane in planes:
                     plane[:] = self._top - plane
+
+    def motion(self, triplet: Triplet) -> Motion | None:
+        return None
 
     def close(self) -> None:
         note(f"closed {self.engine}")
@@ -71,6 +74,8 @@ class PipeBuild:
         with open(os.open(PIPE, os.O_RDWR)) as pipe:
             while self.state not in ("done", "failed", "cancelled"):
                 state, progress, text = pipe.readline().strip().split(" ", 2)
+                if state == "done":
+                    BUILT.set()
                 self.state, self.progress, self.message = state, float(progress), text
                 self._changed()
 
@@ -87,12 +92,16 @@ def every_model(model: ModelSpec, spec: StreamSpec) -> str:
     return ""
 
 
-def opener(name: str) -> Callable[[StreamSpec, ModelSpec], Renderer]:
+def opener(name: str) -> Callable[[StreamSpec, ModelSpec], LocalRenderer]:
     return lambda spec, model: MixRenderer(spec, model, name)
 
 
+def open_built(spec: StreamSpec, model: ModelSpec) -> LocalRenderer | None:
+    return opener("built")(spec, model) if BUILT.is_set() else None
+
+
 ENGINES = (
-    Engine("built", "cpu", str, every_model, opener("built"), lambda spec, model: False, build),
+    Engine("built", "cpu", str, every_model, open_built, build),
     Engine("first", "cpu", str, every_model, opener("first")),
     Engine("cpu", "cpu", str, lambda model, spec: "" if model.family == "flow" else "no", open_flow),
 )
