@@ -47,7 +47,7 @@ def difference(ours: Tensor, theirs: Tensor) -> Difference:
 def render_test(interpolator: Interpolator, height: int, width: int) -> Tensor:
     """What an interpolator makes of the test triplet, a pair of it included: (3, 3, height, width) on its device."""
     frames = [frame.to(interpolator.device) for frame in test_triplet(height, width)]
-    rendered, state = interpolator.triplet(frames[0], frames[1], frames[2], TIMES)
+    rendered, _ = interpolator.triplet(frames[0], frames[1], frames[2], TIMES)
     rendered += interpolator.pair(frames[0], frames[1], [0.5])
     return torch.cat(rendered)
 
