@@ -51,6 +51,7 @@ Report = Callable[[float], bool]  # how far, 0..1 -> whether to go on
 Load = Callable[[torch.dtype], Interpolator]
 #: "waiting" is for another build to end; the last three are final.
 State = Literal["waiting", "building", "verifying", "done", "failed", "cancelled"]
+FINAL: tuple[State, ...] = ("done", "failed", "cancelled")
 
 
 class BuildCancelled(Exception):
@@ -257,6 +258,20 @@ class EngineBuild:
         self.progress, self.message = progress, f"{self._builder.name}: {what}"
         self.state = state
         self._changed()
+
+
+def compared_again(request: EngineRequest, builder: Builder, cache: EngineCache, precision: str) -> Difference | None:
+    """Compare stored engines with PyTorch anew and keep the new verdict; None where they are not all there."""
+    candidate = _Candidate(request, builder, cache, PRECISIONS[precision])
+    engines = candidate.stored()
+    if engines is None:
+        return None
+    with _stream(builder):
+        reference = render_test(request.load(torch.float32), request.height, request.width)
+        result = candidate.loaded(engines).attach(candidate.interpolator)
+        found = difference(render_test(result, request.height, request.width), reference)
+    candidate.judge(found, candidate.digests(engines))
+    return found
 
 
 class _Candidate:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import drba
 from drba.errors import DrbaError
 
-from . import bench, bridge, models_cli
+from . import bench, bridge, engines_cli, models_cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bridge.add_parser(subparsers)
     bench.add_parser(subparsers)
     models_cli.add_parser(subparsers)
+    engines_cli.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
