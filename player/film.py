@@ -13,7 +13,7 @@ from drba.errors import InputError, ModelError
 from drba.timeline import OutputClock, exact_rate
 from engines.base import StreamSpec
 from server.client import Client, FramePool, Session
-from server.runtime import default_workers
+from server.priority import default_workers
 
 from .controller import Controller
 from .decoder import Decoder
@@ -156,7 +156,9 @@ class Film:
         names = [level.name for level in levels]
         start = names.index(known.level) if known.level in names else 0
         mode = self._context.controller.mode
-        self._context.controller = Controller(levels, mode=mode, start=start, calm_ms=known.calm_ms)
+        self._context.controller = Controller(
+            levels, mode=mode, start=start, calm_ms=known.calm_ms, worked=known.worked
+        )
 
     @property
     def _kind(self) -> str:
@@ -207,6 +209,10 @@ class Film:
     def engine(self) -> str:
         return self._session.engine if self._session else self.spec.engine
 
+    @property
+    def level(self) -> str:
+        return self._context.controller.level.name
+
     async def close(self) -> None:
         self._context.decoder.close()
         self._remember()
@@ -217,4 +223,4 @@ class Film:
         controller = self._context.controller
         if controller.mode is Mode.AUTO and controller.held_s > WORTH_REMEMBERING_S:
             level = controller.levels[controller.steadiest]
-            self._memory.keep(self._kind, Remembered(level.name, controller.costs.all_calm_ms))
+            self._memory.keep(self._kind, Remembered(level.name, controller.costs.all_calm_ms, controller.worked))

@@ -18,14 +18,14 @@ from engines.base import Renderer, StreamSpec
 
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
-from .runtime import InstanceLock, default_endpoint, default_workers, log_folder, socket_path
+from .priority import default_workers, give_way
+from .runtime import InstanceLock, default_endpoint, log_folder, socket_path
 from .service import Server
 
 log = logging.getLogger("drba.server")
 
 LOG_BYTES = 1 << 20  # of one log file; with one older file kept, the log never takes more than 2 MiB
 DEFAULT_IDLE_TIMEOUT_S = 600.0
-NICENESS = 5
 
 
 def open_renderer(spec: StreamSpec) -> Renderer:
@@ -89,9 +89,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: S
     ended = True
     try:
         _start_log(arguments.log or log_folder() / "server.log")
-        # mpv's own threads come first: a late in-between costs quality, a late picture is a stutter.
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+        give_way()
         server = Server(
             open_renderer,
             endpoint=endpoint,
