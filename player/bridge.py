@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 
 from drba.errors import DrbaError
 from server.client import Client
-from server.runtime import log_folder
+from server.logs import BRIDGE, log_path, rotating_handler
 
 from .film import Film, FilmRequest
 from .http_server import FrameServer
@@ -35,7 +34,6 @@ SCRIPT = "drba"  # mpv's name for drba.lua
 CLIENT_MESSAGE = "drba-bridge"
 STATS_INTERVAL_S = 0.5
 MAX_INHERITED_FD = 1024
-LOG_BYTES = 1 << 20  # and one older file beside it
 
 
 class Bridge:
@@ -213,11 +211,8 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     # mpv 0.35 hands its listening IPC socket down to us; held open here, it would hide that mpv has died.
     os.closerange(3, MAX_INHERITED_FD)
-    path = arguments.log or log_folder() / "bridge.log"
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s", handlers=[handler]
-    )
+    handler = rotating_handler(arguments.log or log_path(BRIDGE))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         asyncio.run(_main(arguments.ipc))
     except DrbaError as error:

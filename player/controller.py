@@ -136,6 +136,12 @@ class Controller:
             self.why = BY_HAND
         self._climbed = False
 
+    def follow(self, before: Controller, why: str) -> None:
+        """Go on where the controller of other levels has to stop."""
+        self.lead, self._speed, self.first = before.lead, before._speed, before.first
+        self.changes = [*before.changes, Change(self._clock(), self.level, why)]
+        self.why = self.why or why
+
     def stream_started(self) -> None:
         """mpv reads from another place: what was ahead is gone."""
         self.lead = Lead()

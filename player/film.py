@@ -11,7 +11,7 @@ from typing import Any
 
 from drba.errors import InputError, ModelError
 from drba.timeline import OutputClock, exact_rate
-from engines.base import StreamSpec
+from engines.base import EngineState, StreamSpec
 from server.client import Client, FramePool, Session
 from server.priority import default_workers
 
@@ -100,6 +100,7 @@ class Film:
         decoder = Decoder(source, self._pool, request.offset_s, request.scene, matrix)
         mode = parse_mode(request.quality)
         self._session: Session | None = None  # the film's own: of the model that was asked for
+        self._laddered = ""  # the model that the levels were made for
         self._sessions = Sessions(self._open_session)
         self._memory = LevelMemory()
         self._began_at = time.monotonic()
@@ -126,20 +127,27 @@ class Film:
             source.close()
             raise
 
-    async def attach(self, client: Client) -> str:
-        """Open the film's session at the server; until then, and without one, it plays source frames.
+    async def attach(self, client: Client, on_engine: Callable[[EngineState], None] = lambda state: None) -> str:
+        """Open the film's session at the server; until then, and without one, it plays source frames. `on_engine` hears
+        what renders it, now and after every change.
 
         Where the model cannot be had (its weights are missing) the flow-only one plays, and the reason is returned.
         """
         self._client = client
+
+        def hear(state: EngineState) -> None:
+            if self._session is not None and state.model != self._laddered:  # a better one has been built meanwhile
+                self._make_levels()
+            on_engine(state)
+
         told = ""
         try:
-            self._session = await client.open_session(self.spec, self._pool)
+            self._session = await client.open_session(self.spec, self._pool, on_engine=hear)
         except ModelError as error:
             if self.spec.model in ("auto", "flow"):
                 raise
             self.spec = replace(self.spec, model="flow", engine="auto")
-            self._session = await client.open_session(self.spec, self._pool)
+            self._session = await client.open_session(self.spec, self._pool, on_engine=hear)
             told = f"{error}; playing with the flow model"
         self._make_levels()
         return told
@@ -147,6 +155,7 @@ class Film:
     def _make_levels(self) -> None:
         """The levels below what the film's session turned out to render with; begin with the one that worked last time."""
         assert self._session is not None
+        self._laddered = self._session.model
         best = Renderer(self._session.model, self.spec.scale)
         self._sessions.put(best, self._session)
         levels = ladder(
@@ -155,10 +164,11 @@ class Film:
         known = self._memory.recall(self._kind)
         names = [level.name for level in levels]
         start = names.index(known.level) if known.level in names else 0
-        mode = self._context.controller.mode
-        self._context.controller = Controller(
-            levels, mode=mode, start=start, calm_ms=known.calm_ms, worked=known.worked
-        )
+        before = self._context.controller
+        controller = Controller(levels, mode=before.mode, start=start, calm_ms=known.calm_ms, worked=known.worked)
+        if len(before.levels) > 1:
+            controller.follow(before, f"{best.model} is ready")
+        self._context.controller = controller
 
     @property
     def _kind(self) -> str:
@@ -212,6 +222,11 @@ class Film:
     @property
     def level(self) -> str:
         return self._context.controller.level.name
+
+    def cancel_build(self) -> None:
+        """Give up the engine that is being built for this film, if one is."""
+        if self._session is not None:
+            self._session.cancel_build()
 
     async def close(self) -> None:
         self._context.decoder.close()

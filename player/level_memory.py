@@ -16,7 +16,7 @@ from typing import Any
 import platformdirs
 
 from drba.pixels import FrameLayout
-from engines.choice import CACHE_DIR_ENV
+from engines.calibration import CACHE_DIR_ENV
 
 from .levels import Renderer
 

@@ -41,7 +41,8 @@ class Sessions:
         self._closing: set[asyncio.Task[None]] = set()
 
     def put(self, renderer: Renderer, session: Session) -> None:
-        """A session that is open already."""
+        """A session that is open already; where it went over to a better model, its old place is given up."""
+        self._places = {key: place for key, place in self._places.items() if place.session is not session}
         self._places[renderer] = _Place(session, wanted_at=time.monotonic())
 
     def get(self, renderer: Renderer | None) -> Session | None:

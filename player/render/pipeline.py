@@ -101,7 +101,8 @@ class Pipeline:
         and `Stopped` is raised; any other error leaves whole segments only.
         """
         done: list[Segment] = []
-        workers = ThreadPoolExecutor(worker_count(self._renderer), "render")
+        self._counts.workers = worker_count(self._renderer)
+        workers = ThreadPoolExecutor(self._counts.workers, "render")
         planner = threading.Thread(target=self._plan, args=(first, end, workers), name="decode")
         planner.start()
         try:

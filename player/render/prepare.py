@@ -37,8 +37,15 @@ class RenderRequest:
 def make_job(request: RenderRequest, source: VideoSource) -> tuple[RenderJob, list[str]]:
     """The job, its model and engine as asked for, and lines that the user should read. InputError for what cannot be."""
     info = source.info
-    rate = output_rate(request.fps, exact_rate(info.average_rate or ASSUMED_RATE), 0.0)
+    source_rate = exact_rate(info.average_rate or ASSUMED_RATE)
+    rate = output_rate(request.fps, source_rate, 0.0)
     encoder, notes = choose_encoder(request.encoder, info, rate)
+    if source_rate.denominator == 1001 and rate.denominator == 1:
+        ntsc = rate * Fraction(1000, 1001)
+        notes.append(
+            f"{float(source_rate):.3f} -> {rate} fps: few source frames fall on output times; "
+            f"--fps {float(ntsc):.2f} would keep them unchanged"
+        )
     start_s = source.first_s
     first, end = _range(request, source, start_s, rate)
     job = RenderJob(
