@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drba.pixels import FrameLayout, Plane
 
 
@@ -48,6 +51,20 @@ class Triplet:
     interval_after: float = 1.0
 
 
+@dataclass(frozen=True)
+class Motion:
+    """What a model sees of a triplet's motion, to look at: float32 at the size of the luma plane.
+
+    The flows are (height, width, 2) as (x, y) in pixels from the middle frame to the previous and to the following one;
+    `ratio` (height, width) is the distance ratio that the model follows, 0..1: distance to the previous frame over both, 1/2 for
+    even motion. None where a frame is missing; a flow is longer than the picture where the model does not know it.
+    """
+
+    to_previous: NDArray[np.float32] | None
+    to_following: NDArray[np.float32] | None
+    ratio: NDArray[np.float32] | None
+
+
 class Renderer(Protocol):
     """What an engine makes of a model: renders in-between frames of one stream. `render` may be called by several
     threads at once."""
@@ -66,6 +83,9 @@ class Renderer(Protocol):
         Times are in 0..2 where 0 is the previous, 1 the middle and 2 the following frame; a time on a side whose frame is
         missing is an error of the caller (ValueError). Derived data of a frame is kept by its number and reused.
         """
+
+    def motion(self, triplet: Triplet) -> Motion | None:
+        """Flows and distance ratio of a triplet; None for a model that has no optical flow (DistilDRBA)."""
 
     def close(self) -> None:
         """Free device memory; the renderer is not used afterwards."""

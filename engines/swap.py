@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from drba.pixels import Plane
 
-from .base import Build, EngineState, Renderer, Triplet
+from .base import Build, EngineState, Motion, Renderer, Triplet
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,21 @@ class SwappingRenderer:
             self._changed = changed
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
+        with self._in_use() as renderer:
+            renderer.render(triplet, times, outputs)
+
+    def motion(self, triplet: Triplet) -> Motion | None:
+        with self._in_use() as renderer:
+            return renderer.motion(triplet)
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[Renderer]:
+        """The present renderer, which is not closed before the caller has left it."""
         with self._lock:
             held = self._held
             held.users += 1
         try:
-            held.renderer.render(triplet, times, outputs)
+            yield held.renderer
         finally:
             with self._lock:
                 held.users -= 1

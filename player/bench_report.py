@@ -29,8 +29,7 @@ from .bench import DEFAULT_SIZES, PICTURES
 from .bench_pictures import StripPainter, choose, write_strips
 from .bench_quality import Gap, Picture, Restorer, gaps, most_moving, score_all, summarise
 from .bench_speed import measure, moving_frames
-from .film import matrix_name
-from .source import VideoSource, check_input
+from .source import VideoSource, check_input, matrix_name
 
 TITLES = {
     "repeat": "frame before, repeated",

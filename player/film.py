@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 from drba.errors import DrbaError, InputError, ModelError
-from drba.timeline import OutputClock, exact_rate, parse_rate
-from engines.base import StreamSpec
+from drba.timeline import OutputClock, exact_rate
+from engines.base import EngineState, StreamSpec
 from server.client import Client, FramePool
 
-from .decoder import Decoder, SceneOptions
+from .decoder import Decoder
 from .http_server import Track
 from .playhead import Playhead
-from .source import StreamInfo, VideoSource, check_input
+from .rates import output_rate
+from .relations import SceneOptions
+from .source import StreamInfo, VideoSource, check_input, matrix_name
 from .stats import Stats
 from .stream import OutputStream, StreamContext
 from .virtual_file import VirtualFile
@@ -26,19 +29,6 @@ log = logging.getLogger(__name__)
 POOL_SLOTS = (
     40  # decoded ahead, in the window, in flight and waiting to be sent, for one stream and the one it replaces
 )
-#: Below this an added frame is not worth its cost, and rounding of display rates begins.
-MIN_RATE_GAIN = Fraction(11, 10)
-_MATRIX_NAMES = {
-    0: "gbr",
-    1: "bt709",
-    4: "fcc",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    9: "bt2020nc",
-    10: "bt2020c",
-}
-_HD_ROWS = 576  # where a stream does not say, more rows than this mean BT.709, as players assume
 
 
 @dataclass(frozen=True)
@@ -74,35 +64,6 @@ class FilmRequest:
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"the script's request is malformed: {error!r}") from error
-
-
-def output_rate(wanted: str, source_rate: Fraction, display_fps: float) -> Fraction:
-    """Frames a second to show, exactly; InputError where the film has as many already or `wanted` is malformed."""
-    wanted = wanted.strip().lower()
-    if wanted == "auto":
-        wanted = "display" if display_fps > 0 else "2x"
-    if wanted == "display":
-        if display_fps <= 0:
-            raise InputError("the display's rate is not known; choose --fps 2x or a number")
-        rate = exact_rate(Fraction(display_fps).limit_denominator(1_000_000))
-    elif wanted.endswith("x"):
-        try:
-            rate = source_rate * Fraction(wanted[:-1])
-        except (ValueError, ZeroDivisionError):
-            raise InputError(f"frame rate {wanted!r}: expected auto, display, 2x or a number such as 60") from None
-    else:
-        rate = parse_rate(wanted)
-    if rate < source_rate * MIN_RATE_GAIN:
-        raise InputError(
-            f"the film has {float(source_rate):.6g} frames a second already, {float(rate):.6g} were asked for"
-        )
-    return rate
-
-
-def matrix_name(info: StreamInfo) -> str:
-    """FFmpeg's name of the stream's YUV matrix, or of the one that players assume where it does not say."""
-    assumed = "bt709" if info.layout.height > _HD_ROWS else "smpte170m"
-    return _MATRIX_NAMES.get(info.colour.matrix, assumed)
 
 
 class Film:
@@ -149,18 +110,19 @@ class Film:
             source.close()
             raise
 
-    async def attach(self, client: Client) -> str:
-        """Open the film's session at the server; until then, and without one, it plays source frames.
+    async def attach(self, client: Client, on_engine: Callable[[EngineState], None] = lambda state: None) -> str:
+        """Open the film's session at the server; until then, and without one, it plays source frames. `on_engine` hears
+        what renders it, now and after every change.
 
         Where the model cannot be had (its weights are missing) the flow-only one plays, and the reason is returned.
         """
         try:
-            self._context.session = await client.open_session(self.spec, self._pool)
+            self._context.session = await client.open_session(self.spec, self._pool, on_engine=on_engine)
         except ModelError as error:
             if self.spec.model in ("auto", "flow"):
                 raise
             self.spec = replace(self.spec, model="flow", engine="auto")
-            self._context.session = await client.open_session(self.spec, self._pool)
+            self._context.session = await client.open_session(self.spec, self._pool, on_engine=on_engine)
             return f"{error}; playing with the flow model"
         return ""
 
@@ -171,6 +133,11 @@ class Film:
     @property
     def engine(self) -> str:
         return self._context.session.engine if self._context.session else self.spec.engine
+
+    def cancel_build(self) -> None:
+        """Give up the engine that is being built for this film, if one is."""
+        if self._context.session is not None:
+            self._context.session.cancel_build()
 
     async def close(self) -> None:
         self._context.decoder.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,15 +107,18 @@ def load_config(path: Path | None = None) -> dict[str, Value]:
     return {name: BY_NAME[name].check(value, str(path)) for name, value in data.items()}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One argument an option; absent ones are None, so that the config file shows through."""
+def add_arguments(parser: argparse.ArgumentParser, aliases: Mapping[str, Sequence[str]] | None = None) -> None:
+    """One argument an option; absent ones are None, so that the config file shows through.
+
+    `aliases` are further flags by option name.
+    """
     for option in OPTIONS:
+        flags = (option.flag, *(aliases or {}).get(option.name, ()))
         if isinstance(option.default, bool):
-            parser.add_argument(option.flag, action=argparse.BooleanOptionalAction, default=None, help=option.help)
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, default=None, help=option.help)
         else:
-            parser.add_argument(
-                option.flag, default=None, metavar=option.metavar, help=f"{option.help} (default {option.default})"
-            )
+            text = f"{option.help} (default {option.default})"
+            parser.add_argument(*flags, dest=option.name, default=None, metavar=option.metavar, help=text)
 
 
 def defaults() -> dict[str, Value]:

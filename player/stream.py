@@ -14,9 +14,10 @@ from server.client import Frame, RenderResult, Session
 from server.shared import FramePool
 
 from .decoder import Decoder, Run, SourceSlot
-from .plan import Kind, Neighbour, PlannedOutput, Relation, plan_triplet
+from .plan import Kind, PlannedOutput
 from .playhead import Playhead
 from .stats import Stats
+from .triplets import PlannedTriplet, TripletWalk
 
 log = logging.getLogger(__name__)
 
@@ -146,28 +147,21 @@ class OutputStream:
 
     async def _plan(self) -> None:
         """Take source frames as they come; each in turn is the middle one."""
-        number = self._first
-        previous: SourceSlot | None = None
+        walk: TripletWalk[SourceSlot] = TripletWalk(self._context.clock, self._first)
+        frames = self._context.frames
         try:
-            middle = await self._next_source()
-            while middle is not None and number < self._context.frames:
+            while walk.number < frames:
                 following = await self._next_source()
-                end = self._end(middle) if following is None else self._context.frames
-                planned = plan_triplet(
-                    self._context.clock,
-                    number,
-                    end,
-                    Neighbour(previous.time_s, middle.to_previous) if previous else None,
-                    middle.time_s,
-                    Neighbour(following.time_s, following.to_previous) if following else None,
-                )
-                await self._submit(planned, previous, middle, following)
-                number += len(planned)
-                if previous is not None:
-                    self._forget(previous)
-                previous, middle = middle, following
+                end = self._end(walk.middle) if following is None and walk.middle is not None else frames
+                triplet = walk.feed(following, end)
+                if triplet is not None:
+                    await self._submit(triplet)
+                    if triplet.previous is not None:
+                        self._forget(triplet.previous)
+                if following is None:
+                    break
         except Exception:
-            log.exception("planning stopped at output frame %d", number)
+            log.exception("planning stopped at output frame %d", walk.number)
         await self._jobs.put(None)
 
     def _end(self, last: SourceSlot) -> int:
@@ -187,14 +181,8 @@ class OutputStream:
         self._window.remove(source)
         self._context.pool.release(source.slot)
 
-    async def _submit(
-        self,
-        planned: list[PlannedOutput],
-        previous: SourceSlot | None,
-        middle: SourceSlot,
-        following: SourceSlot | None,
-    ) -> None:
-        interpolated = [plan for plan in planned if plan.kind is Kind.INTERPOLATED]
+    async def _submit(self, triplet: PlannedTriplet[SourceSlot]) -> None:
+        interpolated = [plan for plan in triplet.outputs if plan.kind is Kind.INTERPOLATED]
         if interpolated:
             await self._server_or_need(interpolated[0].number)
         wanted = [plan for plan in interpolated if self._worth_asking(plan)]
@@ -202,9 +190,9 @@ class OutputStream:
         try:
             for plan in wanted:
                 outputs[plan.number] = await self._output_slot()
-            answer = self._ask(wanted, list(outputs.values()), previous, middle, following) if wanted else None
-            for plan in planned:
-                shown = previous if plan.show < 0 and previous is not None else middle
+            answer = self._ask(wanted, list(outputs.values()), triplet) if wanted else None
+            for plan in triplet.outputs:
+                shown = triplet.shown(plan)
                 output = outputs.get(plan.number)
                 job = Job(plan, shown.slot, output, answer if output is not None else None)
                 self._context.pool.retain(shown.slot)
@@ -238,17 +226,11 @@ class OutputStream:
         return self._seconds_until(plan.number) - DELIVERY_S > self._context.latency_s
 
     def _ask(
-        self,
-        wanted: list[PlannedOutput],
-        outputs: list[int],
-        previous: SourceSlot | None,
-        middle: SourceSlot,
-        following: SourceSlot | None,
+        self, wanted: list[PlannedOutput], outputs: list[int], triplet: PlannedTriplet[SourceSlot]
     ) -> asyncio.Future[RenderResult] | None:
         context = self._context
         assert context.session is not None
-        before = previous if previous is not None and middle.to_previous is not Relation.CUT else None
-        after = following if following is not None and following.to_previous is not Relation.CUT else None
+        middle, before, after = triplet.middle, triplet.before, triplet.after
         try:
             answer = context.session.render(
                 Frame(middle.number, middle.slot),
@@ -256,8 +238,8 @@ class OutputStream:
                 outputs,
                 previous=Frame(before.number, before.slot) if before else None,
                 following=Frame(after.number, after.slot) if after else None,
-                interval_before=float(middle.time_s - before.time_s) if before else 1.0,
-                interval_after=float(after.time_s - middle.time_s) if after else 1.0,
+                interval_before=triplet.interval_before,
+                interval_after=triplet.interval_after,
                 generation=self._generation,
             )
         except ProtocolError:

@@ -12,9 +12,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import drba
+from drba import weights
 from drba.errors import DrbaError, InputError
-from engines.base import Renderer, StreamSpec
+from engines.base import StreamRenderer, StreamSpec
 
+from .cards import Cards, card_command
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
 from .logs import SERVER, log_path, rotating_handler
@@ -27,11 +30,16 @@ DEFAULT_IDLE_TIMEOUT_S = 600.0
 NICENESS = 5
 
 
-def open_renderer(spec: StreamSpec) -> Renderer:
+def open_renderer(spec: StreamSpec) -> StreamRenderer:
     """The engines' renderer; imported here, on first use, so that starting up stays quick."""
     import engines
 
     return engines.open_renderer(spec)
+
+
+def installed_models() -> list[str]:
+    """What can be played without a download."""
+    return [model.name for model in drba.models() if weights.is_installed(model)]
 
 
 def default_workers() -> int:
@@ -62,9 +70,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(
-    argv: Sequence[str] | None = None, open_renderer: OpenRenderer = open_renderer, models: Sequence[str] = ()
+    argv: Sequence[str] | None = None,
+    open_renderer: OpenRenderer = open_renderer,
+    card_command: Sequence[str] = tuple(card_command()),
 ) -> int:
-    """Run the program; the exit status. `open_renderer` is replaced in tests; `models` is what Welcome offers."""
+    """Run the program; the exit status. Tests replace `open_renderer`, and with `card_command` that of cards' processes."""
     arguments = make_parser().parse_args(argv)
     try:
         if arguments.status:
@@ -73,13 +83,13 @@ def main(
         if arguments.stop:
             print("stopped" if stop_server(arguments.endpoint) else "no server is running")
             return 0
-        return _serve(arguments, open_renderer, models)
+        return _serve(arguments, open_renderer, card_command)
     except DrbaError as error:
         print(f"drba-server: {error}", file=sys.stderr)
         return error.exit_status
 
 
-def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: Sequence[str]) -> int:
+def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_command: Sequence[str]) -> int:
     if not 0 < arguments.idle_timeout < 1e9:
         raise InputError(f"--idle-timeout is {arguments.idle_timeout:g}, expected a positive number of seconds")
     if not 1 <= arguments.workers <= 64:
@@ -101,7 +111,8 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: S
             endpoint=endpoint,
             workers=arguments.workers,
             idle_timeout_s=arguments.idle_timeout,
-            models=models,
+            models=installed_models,
+            cards=Cards(card_command, arguments.workers),
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda received, _: server.request_stop(signal.Signals(received).name))

@@ -16,9 +16,10 @@ import pytest
 from film_reader import open_film, source_frames
 
 from drba.errors import InputError, MediaError
-from player.film import Film, FilmRequest, output_rate
+from player.film import Film, FilmRequest
 from player.plan import MAX_INTERVAL_S
 from player.playhead import Playhead
+from player.rates import output_rate
 from player.source import VideoSource, carried_format
 
 

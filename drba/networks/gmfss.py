@@ -131,6 +131,9 @@ class GmfssInterpolator(Interpolator):
         metric0, metric1 = self.network.metric(first.half, second.half, flow01, flow10)
         return PairData(first, second, flow01, flow10, metric0, metric1)
 
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.pair_data(self.frame_data(first), self.frame_data(second)).flow01
+
     def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
         pair = self.pair_data(self.frame_data(first), self.frame_data(second))
         rendered = []
