@@ -258,5 +258,9 @@ def _trial() -> bool:
         )
         return False
     print(trial.report.summary())
+    if not trial.smooth:
+        print(
+            "Many frames were late or dropped: other programs keep the machine busy, or it is too slow; `drba doctor` measures"
+        )
     print("DRBA works. Play a film with mpv and press D, or with drba-player.")
     return True

@@ -20,6 +20,7 @@ from .report import Report
 SAMPLE_INTERVAL_S = 0.1
 START_TIMEOUT_S = 20.0  # until mpv listens, on a cold disk
 SLACK_S = 60.0  # beyond the film's length: the start of bridge and server, and a model's loading
+MISSING_SHARE = 0.05  # a start-up costs some on any machine
 FAILED = "DRBA cannot start"  # how drba.lua begins when it gives up
 #: The film waits until DRBA is on; and what of the viewer's settings would keep the trial from ending, or being forgotten.
 ARGUMENTS = (
@@ -48,6 +49,13 @@ class Trial:
     @property
     def interpolated(self) -> int:
         return int(self.report.as_dict()["interpolated_frames"])
+
+    @property
+    def smooth(self) -> bool:
+        """Whether next to no frame was missing: late ones were source frames, dropped ones were not shown at all."""
+        data = self.report.as_dict()
+        missing = data["late_frames"] + data["mpv_dropped_frames"]
+        return bool(missing <= MISSING_SHARE * max(1, data["output_frames"]))
 
 
 def play_trial(mpv_program: str, film: Path, seconds: float) -> Trial:

@@ -312,6 +312,7 @@ def test_display_rates() -> None:
         "   1920x1080     60.00 +  59.94*   50.00  \n"
     )
     assert doctor_mpv.parse_xrandr(text) == [143.97, 59.94]
+    assert doctor_mpv.parse_xrandr("screen connected 1280x720+0+0 0mm x 0mm\n   1280x720       0.00* \n") == []
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
