@@ -103,6 +103,7 @@ def verdict(size: str, model: str, engine: str, measured: float, disturbed: bool
         remedy = f"--fps 2x ({FILM_RATE} -> {2 * FILM_RATE}) fits" if fits_twice else "choose smaller pictures"
     if disturbed:
         found += " (measured while other programs kept the processor busy)"
+        remedy = remedy and "measure again when the machine is quiet"
     data = {
         "model": model,
         "engine": engine,
