@@ -84,11 +84,15 @@ class Renderer(Protocol):
         missing is an error of the caller (ValueError). Derived data of a frame is kept by its number and reused.
         """
 
-    def motion(self, triplet: Triplet) -> Motion | None:
-        """Flows and distance ratio of a triplet; None for a model that has no optical flow (DistilDRBA)."""
-
     def close(self) -> None:
         """Free device memory; the renderer is not used afterwards."""
+
+
+class LocalRenderer(Renderer, Protocol):
+    """A renderer in this process, which can be asked what it sees."""
+
+    def motion(self, triplet: Triplet) -> Motion | None:
+        """Flows and distance ratio of a triplet; None for a model that has no optical flow (DistilDRBA)."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from drba import weights
 from drba.errors import DrbaError
 from drba.models import ModelSpec, find
 
-from .base import Renderer, StreamSpec
+from .base import LocalRenderer, StreamSpec
 from .calibration import Calibration, limit_ms
 from .registry import Engine
 
@@ -34,7 +34,7 @@ class FastEnough:
 
     model: ModelSpec
     engine: Engine
-    renderer: Renderer
+    renderer: LocalRenderer
 
 
 def choose(spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]]) -> FastEnough | str:
@@ -64,7 +64,7 @@ def choose(spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]]) ->
     return why_not
 
 
-def open_if_fast(spec: StreamSpec, model: ModelSpec, engine: Engine) -> tuple[Renderer | None, float]:
+def open_if_fast(spec: StreamSpec, model: ModelSpec, engine: Engine) -> tuple[LocalRenderer | None, float]:
     """The renderer, None where it is too slow for playing, and its milliseconds an in-between.
 
     What was too slow before is not even opened.

@@ -16,7 +16,7 @@ from typing import Literal
 from drba.errors import InputError
 from drba.models import ModelSpec
 
-from .base import Build, Renderer, StreamSpec
+from .base import Build, LocalRenderer, StreamSpec
 from .cards import find_cards
 
 AUTO = "auto"
@@ -35,7 +35,7 @@ class Engine:
     device: Literal["cpu", "cuda"]
     missing: Callable[[], str]
     supports: Callable[[ModelSpec, StreamSpec], str]
-    open: Callable[[StreamSpec, ModelSpec], Renderer]
+    open: Callable[[StreamSpec, ModelSpec], LocalRenderer]
     is_built: Callable[[StreamSpec, ModelSpec], bool] = lambda spec, model: True
     build: Callable[[StreamSpec, ModelSpec], Build] | None = None  # starts it, in the background
 
@@ -93,19 +93,19 @@ def _flow_only(model: ModelSpec, spec: StreamSpec) -> str:
     return "" if model.family == "flow" else "it runs the flow model only"
 
 
-def open_flow(spec: StreamSpec, model: ModelSpec | None = None) -> Renderer:
+def open_flow(spec: StreamSpec, model: ModelSpec | None = None) -> LocalRenderer:
     from .flow import FlowRenderer  # imports OpenCV
 
     return FlowRenderer(spec)
 
 
-def _open_torch_cpu(spec: StreamSpec, model: ModelSpec) -> Renderer:
+def _open_torch_cpu(spec: StreamSpec, model: ModelSpec) -> LocalRenderer:
     from .network import NetworkRenderer  # imports torch
 
     return NetworkRenderer(spec, model, "cpu")
 
 
-def _open_torch_cuda(spec: StreamSpec, model: ModelSpec) -> Renderer:
+def _open_torch_cuda(spec: StreamSpec, model: ModelSpec) -> LocalRenderer:
     import torch
 
     from .network import NetworkRenderer

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from drba.errors import DrbaError, InputError
 from drba.models import ModelSpec, find
 
-from .base import Renderer, StreamRenderer, StreamSpec
+from .base import LocalRenderer, StreamSpec
 from .calibration import warm_up
 from .choice import choose, open_if_fast
 from .registry import AUTO, ENGINES, Engine, check_engine, open_flow
@@ -17,7 +17,7 @@ from .swap import SwappingRenderer
 log = logging.getLogger(__name__)
 
 
-def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> StreamRenderer:
+def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> SwappingRenderer:
     """Make the renderer of a stream; `engines` is the registry.
 
     InputError where the engine does not exist or cannot run here or with this model; ModelError where the model does not
@@ -35,7 +35,7 @@ def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> Stre
     return _begin(chosen.renderer, spec, model, reasons, to_build)
 
 
-def _open_model(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -> StreamRenderer:
+def _open_model(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -> SwappingRenderer:
     fitting, reasons = usable(spec, model, engines)
     if not fitting:
         raise InputError(f"model {model.name}: {_joined(reasons)}; or use --engine auto")
@@ -70,7 +70,7 @@ def usable(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -> tup
     return fitting, reasons
 
 
-def _meanwhile(spec: StreamSpec, model: ModelSpec, to_build: Engine, engines: Sequence[Engine]) -> Renderer:
+def _meanwhile(spec: StreamSpec, model: ModelSpec, to_build: Engine, engines: Sequence[Engine]) -> LocalRenderer:
     """What plays until an engine is built: the model itself on another engine of the same device if that is fast enough,
     else the flow-only interpolator."""
     for engine in engines:
@@ -88,15 +88,19 @@ def _meanwhile(spec: StreamSpec, model: ModelSpec, to_build: Engine, engines: Se
 
 
 def _begin(
-    renderer: Renderer, spec: StreamSpec, model: ModelSpec, reasons: Mapping[str, str], to_build: Engine | None = None
-) -> StreamRenderer:
+    renderer: LocalRenderer,
+    spec: StreamSpec,
+    model: ModelSpec,
+    reasons: Mapping[str, str],
+    to_build: Engine | None = None,
+) -> SwappingRenderer:
     why_not = "" if model.family == "flow" else _joined(reasons)
     stream = SwappingRenderer(renderer, _described(renderer.model, renderer.engine, why_not))
     log.info("%s", stream.state.note)
     if to_build is not None and to_build.build is not None:
         engine = to_build
 
-        def open_built() -> Renderer:
+        def open_built() -> LocalRenderer:
             built = engine.open(spec, model)
             warm_up(built, spec.layout)  # before the film needs it
             return built

@@ -102,10 +102,16 @@ class Bridge:
             elif verb == "close":
                 async with self._busy:
                     await self._close_film()
+            elif verb == "level":
+                if self._film is not None:
+                    self._film.set_mode(str(data["mode"]))
+                    self._tell_level()
             else:
-                log.warning("unknown message %r from the script; expected open or close", verb)
-        except (DrbaError, ValueError) as error:
+                log.warning("unknown message %r from the script; expected open, close or level", verb)
+        except (DrbaError, ValueError, KeyError) as error:
             log.warning("%s: %s", verb, error)
+            if verb == "level":  # nothing else is affected
+                return
             self._tell(
                 "failed", {"id": str(data.get("id", "")) if isinstance(data, dict) else "", "reason": str(error)}
             )
@@ -133,9 +139,16 @@ class Bridge:
                 self._tell("interpolating", {"id": self._film_id, "time_s": time_s, **self._describe(film)})
 
         film.track.on_frame = on_frame
+        film.on_level(self._tell_level)
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
+
+    def _tell_level(self) -> None:
+        if self._film is not None:
+            stats = self._film.level_stats()
+            told = {name: stats[name] for name in ("level", "mode", "why", "reduced")}
+            self._tell("level", {"id": self._film_id, **told})
 
     def _notice(self, text: str) -> None:
         """One line for the viewer about something that is not as asked for, and goes on."""
@@ -177,6 +190,7 @@ class Bridge:
                 "id": self._film_id,
                 **self._describe(film),
                 **film.stats.as_dict(),
+                **film.level_stats(),
                 "server_restarts": self._client.restarts if self._client else 0,
                 "server_connected": bool(self._client and self._client.connected),
             }

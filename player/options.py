@@ -73,9 +73,15 @@ OPTIONS = (
         "frames a second to show: auto (the display's rate if known, else twice the film's), display, 2x, 60, 60000/1001",
         metavar="RATE",
     ),
-    Option("model", "auto", "what draws the in-betweens; see `drba bench speed`", metavar="NAME"),
+    Option("model", "auto", "what draws the in-betweens; see `drba bench`", metavar="NAME"),
     Option("engine", "auto", "how the model is executed", metavar="NAME"),
     Option("scale", 1.0, "optical flow scale: 0.5 faster, 2 finer", 0.25, 4.0, "S"),
+    Option(
+        "quality",
+        "auto",
+        "auto (as good as the machine can do just now), or a level for good: quality, balanced, fast, source",
+        metavar="MODE",
+    ),
     Option("scdet", True, "find scene cuts and do not interpolate across them"),
     Option("scdet_threshold", 0.3, "SSIM below which two frames are a cut; larger finds more", 0.0, 1.0, "T"),
 )

@@ -134,13 +134,14 @@ def speed(size: str, seconds: str) -> dict[str, Any]:
     from engines import ENGINES, open_renderer
     from server.main import default_workers
 
-    from .bench_speed import measure, moving_frames
+    from .bench_speed import Feed, measure, moving_frames
     from .engine_setup import stream_spec
 
     spec = stream_spec(size)
     renderer = open_renderer(spec, [replace(engine, build=None) for engine in ENGINES])
     threads = default_workers()
-    result = measure(renderer, spec.layout, moving_frames(spec.layout), seconds=float(seconds), threads=threads)
+    feed = Feed(spec.layout, moving_frames(spec.layout))
+    result = measure(renderer, feed, seconds=float(seconds), threads=threads)
     facts = {
         "model": renderer.model,
         "engine": renderer.engine,

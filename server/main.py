@@ -21,7 +21,7 @@ from .cards import Cards, card_command
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
 from .logs import SERVER, log_path, rotating_handler
-from .runtime import InstanceLock, default_endpoint, socket_path
+from .runtime import InstanceLock, default_endpoint, default_workers, socket_path
 from .service import Server
 
 log = logging.getLogger("drba.server")
@@ -40,11 +40,6 @@ def open_renderer(spec: StreamSpec) -> StreamRenderer:
 def installed_models() -> list[str]:
     """What can be played without a download."""
     return [model.name for model in drba.models() if weights.is_installed(model)]
-
-
-def default_workers() -> int:
-    """Two threads keep a renderer busy while a frame is handed over; more would compete with mpv's decoder."""
-    return min(2, os.cpu_count() or 1)
 
 
 def make_parser() -> argparse.ArgumentParser:

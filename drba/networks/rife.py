@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..drm import HOLE_THRESHOLD, distance_ratio, local_timestep, splat_filled
+from ..stages import stage
 from .ifnet import IFNet, Layers, stack_layers
 from .ifnet_fast import FastIFNet
 from .interpolator import DrmOptions, Interpolator, Mode, in_chunks
@@ -85,7 +86,8 @@ class RifeInterpolator(Interpolator):
             estimate = self.network.first_estimate(first, second, half, self.scale)
             flow = resize(estimate.flow, first.size_at(1.0))
         unknown = float(max(flow.shape[-2:]))
-        return _reversed(flow[:, :2], unknown), _reversed(flow[:, 2:], unknown)
+        with stage("drm"):
+            return _reversed(flow[:, :2], unknown), _reversed(flow[:, 2:], unknown)
 
     def _flow(self, first: Tensor, second: Tensor) -> Tensor:
         flow, _ = self.flows(self.layers(first), self.layers(second))
@@ -120,7 +122,8 @@ class RifeInterpolator(Interpolator):
         flow12, flow21 = self.flows(layers1, layers2)
 
         def render(chunk: list[float]) -> Tensor:
-            maps = torch.cat([timestep_map(t, flow10, flow12, drm) for t in chunk])
+            with stage("drm"):
+                maps = torch.cat([timestep_map(t, flow10, flow12, drm) for t in chunk])
             return self._render([layers1] * len(chunk), [layers0 if t < 1 else layers2 for t in chunk], maps)
 
         return self._batched(timesteps, middle, render), RifeData(flow21, layers1, layers2)
