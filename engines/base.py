@@ -79,7 +79,7 @@ class Renderer(Protocol):
         """
 
     def motion(self, triplet: Triplet) -> Motion | None:
-        """Flows and distance ratio of a triplet; None for a model that has no optical flow (DistilDRBA)."""
+        """Flows and distance ratio of a triplet; None where there are none (DistilDRBA) or they are not here (a server)."""
 
     def close(self) -> None:
         """Free device memory; the renderer is not used afterwards."""
