@@ -141,7 +141,7 @@ class Cluster:
                 except ray.exceptions.RayTaskError as error:
                     raise self._translated(error) from error
                 except ray.exceptions.RayError as error:
-                    log.warning("%s", error)
+                    log.info("%s", error)
                     if attempts == MAX_ATTEMPTS:
                         raise ServerError(
                             f"workers died {attempts} times over the same work ({_line(error)}); a smaller share of memory "

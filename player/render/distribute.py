@@ -21,12 +21,13 @@ from engines import StreamSpec, open_renderer
 from engines.base import Motion, Triplet
 
 from ..cluster import Cluster, Share
-from ..plan import Kind, Relation
+from ..plan import Relation
 from ..source import VideoSource
 from .encoder import TEMPORARY, move_into_place
 from .job import RenderJob
-from .pipeline import Pipeline, described
+from .pipeline import Pipeline, Stopped, described
 from .progress import Counts
+from .run import Prepared, finish
 from .segments import Segment, scene_start, split
 
 #: Film that one call of the scan looks at: long enough that seeking is nothing, short enough to keep many workers busy.
@@ -56,10 +57,24 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A segment's file, and its frames by kind."""
+    """A segment's file, and `Counts.numbers` of it."""
 
     content: bytes
-    frames: dict[str, int]
+    numbers: dict[str, float]
+
+
+def render_on_cluster(prepared: Prepared, cluster: Cluster, counts: Counts, stop: threading.Event, say: Say) -> None:
+    """Render the segments that are missing, and join all. `Stopped` where `stop` was set."""
+
+    def check() -> None:
+        if stop.is_set():
+            raise Stopped
+
+    distribution = Distribution(cluster, prepared.job, say, check)
+    segments = distribution.segments()
+    there = prepared.folder.all_segments()
+    distribution.render([segment for segment in segments if segment not in there], prepared.folder.path, counts)
+    finish(prepared)
 
 
 class Elsewhere:
@@ -134,11 +149,11 @@ class Distribution:
         job = self._job.to_json()
         wanted = [Stretch(job, segment.first, segment.end) for segment in segments]
         share = share_of(self._cluster, self._job.model, self._job.engine)
+        counts.processes = counts.workers = self._cluster.workers(share)
         for stretch, rendered in self._cluster.run(render_segment, wanted, share, self._died, self._check):
             assert stretch.end is not None
             _keep(rendered.content, folder, Segment(stretch.first, stretch.end))
-            for kind, frames in rendered.frames.items():
-                setattr(counts, kind, getattr(counts, kind) + frames)
+            counts.add(rendered.numbers)
 
     def _died(self, stretch: Stretch, attempts: int) -> None:
         begin_s = float(stretch.first / self._job.rate)
@@ -199,7 +214,7 @@ def render_segment(stretch: Stretch) -> Rendered:
         renderer = open_renderer(job.spec(source.info))
         try:
             with TemporaryDirectory(prefix="drba-render-") as folder:
-                pipeline = Pipeline(job, source, renderer, Path(folder), counts, threading.Event())
+                pipeline = Pipeline(job, source, renderer, Path(folder), counts, threading.Event(), cores=1)
                 segments = pipeline.run(stretch.first, stretch.end)
                 if [(segment.first, segment.end) for segment in segments] != [(stretch.first, stretch.end)]:
                     raise ServerError(
@@ -210,7 +225,7 @@ def render_segment(stretch: Stretch) -> Rendered:
             renderer.close()
     finally:
         source.close()
-    return Rendered(content, {kind.value: getattr(counts, kind.value) for kind in Kind})
+    return Rendered(content, counts.numbers())
 
 
 def _opened(stretch: Stretch) -> tuple[RenderJob, VideoSource]:
