@@ -237,7 +237,7 @@ local function announce_when_shown()
     local position = mp.get_property_number("time-pos")
     if position and position >= film.first_between and not mp.get_property_bool("seeking") then
         film.announced = true
-        say(string.format("DRBA on: %s -> %s, %s", rate_text(film.source_fps), rate_text(film.output_fps), film.model))
+        say(string.format("DRBA on: %s -> %s, %s", rate_text(film.source_fps), rate_text(film.output_fps), film.level))
     end
 end
 mp.observe_property("time-pos", "number", function()
@@ -334,7 +334,7 @@ end)
 
 on_bridge("interpolating", function(data)
     if not film or data.id ~= film.id then return end
-    film.first_between, film.model = data.time_s, data.model
+    film.first_between, film.level = data.time_s, data.level
     announce_when_shown()
 end)
 

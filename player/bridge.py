@@ -138,7 +138,7 @@ class Bridge:
 
         def on_frame(number: int, kind: Kind) -> None:
             nonlocal announced
-            if kind is Kind.INTERPOLATED and not announced:
+            if kind in (Kind.INTERPOLATED, Kind.REDUCED) and not announced:
                 announced = True
                 time_s = float(film.file.clock.time_s(number))
                 self._tell("interpolating", {"id": self._film_id, "time_s": time_s, **self._describe(film)})
@@ -172,6 +172,7 @@ class Bridge:
             "output_fps": float(film.rate),
             "model": film.model,
             "engine": film.engine,
+            "level": film.level,
             "rotation": film.info.rotation,
         }
 
