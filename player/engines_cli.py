@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drba.errors import DrbaError, InputError
-from drba.models import ModelSpec, find
+from drba.models import find
+from engines.built import request_for
 from engines.engine_cache import EngineCache, Entry
 
 if TYPE_CHECKING:
-    import torch
-
-    from drba.networks.interpolator import Interpolator
     from engines.build import Builder, EngineRequest
 
 INTERRUPTED = 1
@@ -220,23 +218,6 @@ def engine_sets(cache: EngineCache) -> list[EngineSet]:
             key = {name: value for name, value in entry.key.items() if name not in ("kind", "part")}
             sets.setdefault(json.dumps(key, sort_keys=True), EngineSet(key)).entries.append(entry)
     return sorted(sets.values(), key=lambda found: found.title)
-
-
-def request_for(model: ModelSpec, width: int, height: int, scale: float, builder: Builder) -> EngineRequest:
-    """ModelError where the model is not installed."""
-    import drba
-    from engines.build import EngineRequest
-
-    loaded: dict[torch.dtype, Interpolator] = {}
-
-    def load(dtype: torch.dtype) -> Interpolator:
-        if dtype not in loaded:
-            loaded[dtype] = drba.load(model.name, device=builder.device, dtype=dtype, scale=scale, mode="fast")
-        return loaded[dtype]
-
-    import torch
-
-    return EngineRequest(model.name, *load(torch.float16).padded_size(height, width), scale, load)
 
 
 def parse_size(text: str) -> tuple[int, int]:
