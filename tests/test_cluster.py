@@ -189,4 +189,4 @@ def test_a_film_that_a_worker_cannot_reach_is_one_line(cluster: Cluster, tmp_pat
     with pytest.raises(
         InputError, match=r"elsewhere\.mkv: not on .*; a cluster's machines need the film under one path"
     ):
-        Distribution(cluster, job, print)
+        Distribution(cluster, job, print).segments()
