@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from drba.errors import DrbaError, InputError
+from drba.errors import DrbaError, EngineError, InputError
 from drba.models import ModelSpec, find
 
-from .base import Renderer, StreamRenderer, StreamSpec
+from .base import LocalRenderer, StreamSpec
 from .calibration import warm_up
 from .choice import choose, open_if_fast
 from .registry import AUTO, ENGINES, Engine, check_engine, open_flow
@@ -17,7 +17,7 @@ from .swap import SwappingRenderer
 log = logging.getLogger(__name__)
 
 
-def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> StreamRenderer:
+def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> SwappingRenderer:
     """Make the renderer of a stream; `engines` is the registry.
 
     InputError where the engine does not exist or cannot run here or with this model; ModelError where the model does not
@@ -29,20 +29,19 @@ def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> Stre
     chosen = choose(spec, lambda model: usable(spec, model, engines)[0])
     if isinstance(chosen, str):
         return SwappingRenderer(open_flow(spec), _described("flow", "cpu", chosen))
-    model = chosen.model
-    fitting, reasons = usable(spec, model, engines[: engines.index(chosen.engine)])
-    to_build = next((engine for engine in fitting if not engine.is_built(spec, model)), None)
-    return _begin(chosen.renderer, spec, model, reasons, to_build)
+    _, reasons = usable(spec, chosen.model, engines)
+    return _begin(chosen.renderer, spec, chosen.model, reasons, chosen.to_build)
 
 
-def _open_model(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -> StreamRenderer:
+def _open_model(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -> SwappingRenderer:
     fitting, reasons = usable(spec, model, engines)
     if not fitting:
         raise InputError(f"model {model.name}: {_joined(reasons)}; or use --engine auto")
     for engine in fitting:
         try:
-            if engine.is_built(spec, model):
-                return _begin(engine.open(spec, model), spec, model, reasons)
+            renderer = engine.open(spec, model)
+            if renderer is not None:
+                return _begin(renderer, spec, model, reasons)
             return _begin(_meanwhile(spec, model, engine, engines), spec, model, reasons, engine)
         except DrbaError as error:
             if engine is fitting[-1]:
@@ -70,34 +69,39 @@ def usable(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -> tup
     return fitting, reasons
 
 
-def _meanwhile(spec: StreamSpec, model: ModelSpec, to_build: Engine, engines: Sequence[Engine]) -> Renderer:
+def _meanwhile(spec: StreamSpec, model: ModelSpec, to_build: Engine, engines: Sequence[Engine]) -> LocalRenderer:
     """What plays until an engine is built: the model itself on another engine of the same device if that is fast enough,
     else the flow-only interpolator."""
     for engine in engines:
         if engine is to_build or engine.device != to_build.device or engine.supports(model, spec) or engine.missing():
             continue
-        if engine.is_built(spec, model):
-            try:
-                renderer, _ = open_if_fast(spec, model, engine)
-            except DrbaError as error:
-                log.warning("%s on %s: %s", model.name, engine.name, error)
-                continue
-            if renderer is not None:
-                return renderer
+        try:
+            found = open_if_fast(spec, model, engine)
+        except DrbaError as error:
+            log.warning("%s on %s: %s", model.name, engine.name, error)
+            continue
+        if found is not None and not isinstance(found, float):
+            return found
     return open_flow(spec)
 
 
 def _begin(
-    renderer: Renderer, spec: StreamSpec, model: ModelSpec, reasons: Mapping[str, str], to_build: Engine | None = None
-) -> StreamRenderer:
+    renderer: LocalRenderer,
+    spec: StreamSpec,
+    model: ModelSpec,
+    reasons: Mapping[str, str],
+    to_build: Engine | None = None,
+) -> SwappingRenderer:
     why_not = "" if model.family == "flow" else _joined(reasons)
     stream = SwappingRenderer(renderer, _described(renderer.model, renderer.engine, why_not))
     log.info("%s", stream.state.note)
     if to_build is not None and to_build.build is not None:
         engine = to_build
 
-        def open_built() -> Renderer:
+        def open_built() -> LocalRenderer:
             built = engine.open(spec, model)
+            if built is None:
+                raise EngineError(f"{model.name} for {engine.name} is not in the engine cache, although it was built")
             warm_up(built, spec.layout)  # before the film needs it
             return built
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from drba.pixels import Plane
 
-from .base import Build, EngineState, Motion, Renderer, Triplet
+from .base import EngineState, LocalRenderer, Motion, SharedBuild, Triplet
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class _Held:
     """A renderer and how many threads are in it; closed by the last one after it was retired."""
 
-    renderer: Renderer
+    renderer: LocalRenderer
     users: int = 0
     retired: bool = False
 
@@ -32,12 +32,12 @@ class SwappingRenderer:
 
     lost = ""
 
-    def __init__(self, first: Renderer, note: str = "") -> None:
+    def __init__(self, first: LocalRenderer, note: str = "") -> None:
         self._lock = threading.Lock()
         self._held = _Held(first)
         self._state = EngineState(first.model, first.engine, note)
         self._changed: Callable[[], None] = lambda: None
-        self._build: Build | None = None  # until it has ended
+        self._build: SharedBuild | None = None  # until it has ended
 
     @property
     def model(self) -> str:
@@ -64,7 +64,7 @@ class SwappingRenderer:
             return renderer.motion(triplet)
 
     @contextlib.contextmanager
-    def _in_use(self) -> Iterator[Renderer]:
+    def _in_use(self) -> Iterator[LocalRenderer]:
         """The present renderer, which is not closed before the caller has left it."""
         with self._lock:
             held = self._held
@@ -91,14 +91,14 @@ class SwappingRenderer:
         if build is not None:
             build.cancel()
 
-    def replace_when_built(self, build: Build, open_built: Callable[[], Renderer]) -> None:
+    def replace_when_built(self, build: SharedBuild, open_built: Callable[[], LocalRenderer]) -> None:
         """Go over to what `open_built` makes (in a thread of its own) when the build is done; where it is not done in
         the end, or that fails, stay and say why in `state.note`."""
         self._build = build
         build.watch(lambda: self._follow(build, open_built))
         self._follow(build, open_built)  # what happened before anybody watched
 
-    def _follow(self, build: Build, open_built: Callable[[], Renderer]) -> None:
+    def _follow(self, build: SharedBuild, open_built: Callable[[], LocalRenderer]) -> None:
         with self._lock:
             if self._build is not build:  # it has ended, or this stream has
                 return
@@ -125,7 +125,7 @@ class SwappingRenderer:
         log.warning("%s", note)
         return EngineState(state.model, state.engine, note)
 
-    def _swap(self, name: str, open_built: Callable[[], Renderer]) -> None:
+    def _swap(self, name: str, open_built: Callable[[], LocalRenderer]) -> None:
         try:
             renderer = open_built()
         except Exception as error:  # whatever an engine raises, what plays now plays on

@@ -23,8 +23,7 @@ from .bench import PICTURES
 from .bench_pictures import StripPainter, choose, write_strips
 from .bench_probe import machine_info
 from .bench_quality import Gap, Picture, Restorer, gaps, most_moving, score_all, summarise
-from .film import matrix_name
-from .source import VideoSource, check_input
+from .source import VideoSource, check_input, matrix_name
 
 TITLES = {
     "repeat": "frame before, repeated",

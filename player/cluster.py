@@ -26,6 +26,7 @@ INSTALL = "pip install 'drba-player[cluster]'"
 MAX_ATTEMPTS = 4
 #: Calls handed to Ray for each worker: the next one's is there when one is finished, and few are lost with the program.
 CALLS_A_WORKER = 2
+CHECK_S = 0.25
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,7 +63,7 @@ class Cluster:
         self._output = contextlib.ExitStack()
         # Ray writes of dead workers to standard output, whatever it is told; that belongs to the program's results.
         self._output.enter_context(contextlib.redirect_stdout(_ToLog()))
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if self.local:
             options |= {"address": "local", "include_dashboard": False}
         else:
@@ -94,7 +95,7 @@ class Cluster:
         return int(self._ray.cluster_resources().get("GPU", 0))
 
     @property
-    def smallest_node_cpus(self) -> int:
+    def least_cpus(self) -> int:
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         return min((int(node["Resources"].get("CPU", 0)) for node in nodes), default=0) or 1
 
@@ -109,15 +110,18 @@ class Cluster:
         items: Iterable[Item],
         share: Share,
         on_death: Callable[[Item, int], None],
+        check: Callable[[], None] = lambda: None,
     ) -> Iterator[tuple[Item, Result]]:
         """`function` of each item on some worker, as they finish. Items and results are sent over the network.
 
         `function` must be importable on every machine. Where a worker or its machine dies, `on_death(item, attempts so far)` is
         called and the item is given to another one; ServerError after MAX_ATTEMPTS. What `function` raises is raised here:
-        a DrbaError as it is, anything else as ServerError.
+        a DrbaError as it is, anything else as ServerError. `check` is called a few times a second while waiting; what it raises
+        ends the calls.
         """
         ray = self._ray
         remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_call)
+        remote = remote.options(name=function.__name__)
         waiting: dict[Any, tuple[Item, int]] = {}
         unasked = iter(items)
         room = CALLS_A_WORKER * self.workers(share)
@@ -127,14 +131,17 @@ class Cluster:
                     waiting[remote.remote(function, item, drba.__version__)] = (item, 1)
                 if not waiting:
                     return
-                done, _ = ray.wait(list(waiting), num_returns=1)
+                check()
+                done, _ = ray.wait(list(waiting), num_returns=1, timeout=CHECK_S)
+                if not done:
+                    continue
                 item, attempts = waiting.pop(done[0])
                 try:
                     answer = ray.get(done[0])
                 except ray.exceptions.RayTaskError as error:
                     raise self._translated(error) from error
                 except ray.exceptions.RayError as error:
-                    log.warning("%s", error)
+                    log.info("%s", error)
                     if attempts == MAX_ATTEMPTS:
                         raise ServerError(
                             f"workers died {attempts} times over the same work ({_line(error)}); a smaller share of memory "

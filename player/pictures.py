@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from drba.errors import InputError
 from drba.pixels import Plane
 
-from .source import StreamInfo
+from .source import MATRIX_NAMES, StreamInfo, matrix_name
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 
+_MATRIX_CODES = {name: code for code, name in MATRIX_NAMES.items()}
+
 
 def to_bgr(planes: Sequence[Plane], info: StreamInfo) -> Image:
-    """8-bit BGR, (height, width, 3), by the stream's own matrix and range."""
+    """8-bit BGR, (height, width, 3), by the stream's own matrix and range, or those that players assume."""
     layout = info.layout
     frame: Any = av.VideoFrame(layout.width, layout.height, layout.format.name)
     for target, plane in zip(frame.planes, planes, strict=True):
@@ -28,7 +30,7 @@ def to_bgr(planes: Sequence[Plane], info: StreamInfo) -> Image:
         samples = np.ascontiguousarray(plane).view(np.uint8)
         rows[: samples.shape[0], : samples.shape[1]] = samples
     if not layout.format.is_rgb:
-        frame.colorspace = info.colour.matrix
+        frame.colorspace = _MATRIX_CODES[matrix_name(info)]
         frame.color_range = 2 if info.colour.full_range else 1
     return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,18 +15,22 @@ import numpy as np
 import pytest
 import torch
 from film_reader import open_film
+from numpy.typing import NDArray
 
 import drba
+from drba.errors import InputError
 from drba.pixels import FrameLayout, pixel_format
 from drba.timeline import OutputClock
 from engines import open_renderer
 from engines.base import SourceFrame, StreamSpec, Triplet
-from engines.network import NetworkRenderer
-from player.flow_colour import UNKNOWN_GREY, common_scale_px, flow_colours, ratio_colours, wheel
 from player.plan import Kind, Relation
-from player.preview_picture import CUT, DRAWN, HELD, WIDTH_PX, paint_preview
-from player.render_preview import Preview, PreviewFrame, frames_around, make_preview
-from player.source import StreamInfo, VideoSource
+from player.render.flow_colour import UNKNOWN_GREY, common_scale_px, flow_colours, ratio_colours, wheel
+from player.render.panels import WIDTH_PX
+from player.render.prepare import RenderRequest, make_job
+from player.render.preview import Preview, PreviewFrame, frames_around, make_preview
+from player.render.preview_film import write_preview
+from player.render.preview_picture import CUT, DRAWN, HELD, PreviewPainter
+from player.source import VideoSource
 
 LAYOUT = FrameLayout(192, 128, pixel_format("gray"))
 RATE = Fraction(60)
@@ -123,15 +128,6 @@ def test_a_network_tells_the_flow_of_its_distance_ratio_map(model: str, mode: st
         assert torch.equal(flow, ours[..., :70, :100])
 
 
-def test_distil_has_no_flow_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path))
-    netweights.install("distil-drba-v2-lite")
-    spec = StreamSpec(LAYOUT, model="distil-drba-v2-lite")
-    renderer = open_renderer(spec)
-    assert isinstance(renderer, NetworkRenderer)
-    assert renderer.motion(moving_square((66, 72, 78))) is None
-
-
 def test_a_networks_motion_has_the_films_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path))
     netweights.install("rife-4.15.lite")
@@ -155,13 +151,17 @@ def source_frames(path: Path, relations: dict[int, Relation] | None = None) -> l
     return frames
 
 
-def preview_of(path: Path, time_s: str, relations: dict[int, Relation] | None = None) -> tuple[Preview, StreamInfo]:
+def preview_of(path: Path, time_s: str, relations: dict[int, Relation] | None = None) -> tuple[Preview, PreviewPainter]:
     source = VideoSource(str(path))
     source.close()
     frames = frames_around(source_frames(path, relations), Fraction(time_s))
     clock = OutputClock.aligned(RATE, source.info.start_s)
     spec = StreamSpec(source.info.layout)
-    return make_preview(frames, Fraction(time_s), clock, open_renderer(spec), spec.layout), source.info
+    renderer = open_renderer(spec)
+    preview = make_preview(frames, Fraction(time_s), clock, renderer, spec.layout)
+    motion = renderer.motion(preview.triplet)
+    assert motion is not None
+    return preview, PreviewPainter(preview, motion, source.info, "\N{HIRAGANA LETTER A}.mkv", "flow")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,8 @@ def test_two_frames_on_either_side_are_needed_and_no_more_are_decoded(
 
 def test_the_in_betweens_are_those_that_the_player_shows(clip_folder: Path) -> None:
     path = clips.standard(clip_folder).path
-    preview, info = preview_of(path, "0.42")
+    preview, painter = preview_of(path, "0.42")
+    layout = painter.info.layout
 
     async def shown() -> list[bytes]:
         async with open_film(path, fps="60") as film:
@@ -194,8 +195,8 @@ def test_the_in_betweens_are_those_that_the_player_shows(clip_folder: Path) -> N
     drawn = [output for interval in preview.intervals for output in interval.outputs]
     assert [output.plan.kind for output in drawn].count(Kind.INTERPOLATED) >= 4
     for output in drawn:
-        buffer = bytearray(info.layout.frame_bytes)
-        info.layout.copy(output.planes, buffer)
+        buffer = bytearray(layout.frame_bytes)
+        layout.copy(output.planes, buffer)
         assert bytes(buffer) == played[output.plan.number]
     assert [len(interval.outputs) for interval in preview.intervals] in ([2, 2], [2, 3], [3, 2])
 
@@ -211,13 +212,13 @@ def test_the_in_betweens_are_those_that_the_player_shows(clip_folder: Path) -> N
 def test_cuts_and_held_drawings_are_marked(
     clip_folder: Path, relation: Relation, kind: Kind, colour: tuple[int, int, int], kept: int | None
 ) -> None:
-    preview, info = preview_of(clips.standard(clip_folder).path, "0.417", {10: relation})
+    preview, painter = preview_of(clips.standard(clip_folder).path, "0.417", {10: relation})
     before = preview.intervals[0]
     assert before.relation is relation and {output.plan.kind for output in before.outputs} == {kind}
     if kept == -1:  # the old scene stands until the new one's own time
         assert all(output.planes is before.first.planes for output in before.outputs)
-        assert preview.motion is not None and preview.motion.to_previous is None
-    picture = paint_preview(preview, info, "clip", motion_of="flow")
+        assert preview.triplet.previous is None and preview.triplet.following is not None
+    picture = painter.paint()
     marked = (picture == colour).all(-1)
     assert marked.any()
     others = [(picture == other).all(-1).any() for other in {CUT, HELD, DRAWN} - {colour, DRAWN}]
@@ -226,7 +227,41 @@ def test_cuts_and_held_drawings_are_marked(
 
 @pytest.mark.parametrize(("time_s", "intervals"), [("0", 1), ("2", 2), ("99", 1)])
 def test_the_picture_fits_a_screen_also_at_the_films_ends(clip_folder: Path, time_s: str, intervals: int) -> None:
-    preview, info = preview_of(clips.standard(clip_folder).path, time_s)
+    preview, painter = preview_of(clips.standard(clip_folder).path, time_s)
     assert len(preview.intervals) == intervals
-    picture = paint_preview(preview, info, "\N{HIRAGANA LETTER A}.mkv", motion_of="flow")
+    picture = painter.paint()
     assert picture.dtype == np.uint8 and picture.shape[1] <= WIDTH_PX and picture.shape[0] <= 1400
+
+
+def write(path: Path, time_s: str, folder: Path, **request: object) -> NDArray[np.uint8]:
+    source = VideoSource(str(path))
+    job, _ = make_job(RenderRequest(str(path), fps="60", **request), source)  # type: ignore[arg-type]
+    write_preview(job, source, Fraction(time_s), folder / "new" / "preview.png")
+    source.close()
+    picture = cv2.imread(str(folder / "new" / "preview.png"))
+    assert picture is not None
+    return picture
+
+
+def test_a_preview_is_written_as_png_with_the_cut_where_it_is(clip_folder: Path, tmp_path: Path) -> None:
+    path = clips.with_cut(clip_folder).path
+    assert (write(path, "5.5", tmp_path, model="flow") == CUT).all(-1).any()
+    assert not (write(path, "4.5", tmp_path, model="flow") == CUT).all(-1).any()
+
+
+def test_times_are_those_of_a_player_where_the_file_begins_late(clip_folder: Path, tmp_path: Path) -> None:
+    assert write(clips.starts_at_10(clip_folder).path, "1", tmp_path, model="flow").shape[1] <= WIDTH_PX
+
+
+def test_a_model_without_flow_shows_the_flow_models(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path))
+    netweights.install("distil-drba-v2-lite")
+    clip = clips.cached(clip_folder, "preview.mkv", replace(clips.SMALL, seconds=2, width=96, height=64)).path
+    assert write(clip, "1", tmp_path, model="distil-drba-v2-lite").shape[1] <= WIDTH_PX
+
+
+def test_a_time_outside_the_film_is_one_clear_line(clip_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no frame at 99 s; the last one is at 3\.96"):
+        write(clips.standard(clip_folder).path, "99", tmp_path, model="flow")

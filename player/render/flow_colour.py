@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .pictures import Image
+from ..pictures import Image
 
 Field = NDArray[np.float32]
 
