@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from drba.flow import FlowInterpolator
 from drba.pixels import Plane
 from drba.remap import FloatMap
+from drba.stages import stage
 
 from .base import Motion, SourceFrame, StreamSpec, Triplet
 from .memory import keep_freed_memory
@@ -49,14 +50,14 @@ class FlowRenderer:
                 continue
             beyond = triplet.following if before else triplet.previous
             intervals = (triplet.interval_before, triplet.interval_after)
-            flow = self._flow(middle, near)
-            timestep = self._interpolator.timestep_map(
-                flow,
-                self._flow(middle, beyond, rough=True) if beyond is not None else None,
-                abs(time - 1),
-                *(intervals if before else intervals[::-1]),
-            )
-            self._interpolator.render(middle.planes, near.planes, flow, timestep, out)
+            with stage("flow"):
+                flow = self._flow(middle, near)
+                flow_beyond = self._flow(middle, beyond, rough=True) if beyond is not None else None
+            with stage("drm"):
+                ordered = intervals if before else intervals[::-1]
+                timestep = self._interpolator.timestep_map(flow, flow_beyond, abs(time - 1), *ordered)
+            with stage("warp"):
+                self._interpolator.render(middle.planes, near.planes, flow, timestep, out)
 
     def motion(self, triplet: Triplet) -> Motion:
         middle, previous, following = triplet.middle, triplet.previous, triplet.following

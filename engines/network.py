@@ -15,6 +15,7 @@ from drba.drm import distance_ratio
 from drba.models import ModelSpec
 from drba.networks.interpolator import State
 from drba.pixels import Plane
+from drba.stages import stage
 
 from .base import Motion, SourceFrame, StreamSpec, Triplet
 from .colour import ColourConverter
@@ -41,8 +42,11 @@ class NetworkRenderer:
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
         with self._lock:
-            for frame, out in zip(self._render(triplet, times), outputs, strict=True):
-                self._colour.to_planes(frame, out)
+            with stage("network"):
+                frames = self._render(triplet, times)
+            with stage("download"):
+                for frame, out in zip(frames, outputs, strict=True):
+                    self._colour.to_planes(frame, out)
 
     def motion(self, triplet: Triplet) -> Motion | None:
         with self._lock:
@@ -97,7 +101,8 @@ class NetworkRenderer:
     def _rgb(self, frame: SourceFrame) -> torch.Tensor:
         known = self._frames.get(frame.number)
         if known is None:
-            known = self._frames[frame.number] = self._colour.to_rgb(frame.planes)
+            with stage("upload"):
+                known = self._frames[frame.number] = self._colour.to_rgb(frame.planes)
             while len(self._frames) > CACHED_FRAMES:
                 self._frames.popitem(last=False)
         return known

@@ -19,6 +19,7 @@ local options = {
     model = "auto",          -- what draws the in-betweens
     engine = "auto",         -- how it is executed
     scale = 1.0,             -- optical flow scale: 0.5 faster, 2 finer
+    quality = "auto",        -- auto, or a level for good: quality, balanced, fast, source
     scdet = true,            -- find scene cuts
     scdet_threshold = 0.3,   -- 0 to 1, larger finds more
     start = false,           -- begin with DRBA on
@@ -293,6 +294,7 @@ open_film = function()
         pixel_aspect = mp.get_property_number("video-params/par", 0),
         display_fps = mp.get_property_number("display-fps", 0),
         fps = options.fps, model = options.model, engine = options.engine, scale = options.scale,
+        quality = options.quality,
         scdet = options.scdet, scdet_threshold = options.scdet_threshold,
     })
 end

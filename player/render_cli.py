@@ -14,7 +14,7 @@ from pathlib import Path
 
 import drba
 from drba.errors import DrbaError, InputError
-from engines import ENGINES
+from engines import check_engine
 
 from . import options
 from .cluster import Cluster
@@ -210,8 +210,7 @@ def make_request(arguments: argparse.Namespace, source: str) -> RenderRequest:
     if arguments.times is not None and arguments.fps is not None:
         raise InputError("--times and --fps were both given; choose one")
     values = options.resolve(arguments, {})  # not the player's config file: a command says all that it renders
-    if values["engine"] not in ENGINES:
-        raise InputError(f"engine {values['engine']!r} does not exist; expected one of {', '.join(ENGINES)}")
+    check_engine(str(values["engine"]))
     return RenderRequest(
         path=source,
         fps=f"{arguments.times}x" if arguments.times is not None else str(values["fps"]),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..drm import gmfss_maps, rife_maps
+from ..stages import stage
 from . import gmflow
 from .gmfss_parts import FeatureNet, FusionNet, MetricNet
 from .ifnet import SPECS, IFNet, Layers
@@ -156,7 +157,8 @@ class GmfssInterpolator(Interpolator):
         after = self.pair_data(before.first, self.frame_data(following))
         rendered = []
         for t in timesteps:
-            maps_before, maps_after = self._maps(abs(t - 1), before, after, drm)
+            with stage("drm"):
+                maps_before, maps_after = self._maps(abs(t - 1), before, after, drm)
             pair, maps = (before, maps_before) if t < 1 else (after, maps_after)
             rendered.append(self._render(pair, *maps, swap=True))
         return rendered, after.reversed()
