@@ -59,10 +59,11 @@ def play(film: str, fps: str, *, on: bool) -> dict[str, Any]:
         mpv.wait_for(lambda: (mpv.get("time-pos") or 0) > 1)
         before = {"vo": mpv.get("frame-drop-count"), "decoder": mpv.get("decoder-frame-drop-count")}
         began = time.monotonic()
-        hogging = None
+        hogging = False
         while (now_s := time.monotonic() - began) < PLAYED_S:
-            if hogging is None and now_s >= HOG_FROM_S:
-                hogging = busy.enter_context(hog(os.cpu_count() or 1))
+            if not hogging and now_s >= HOG_FROM_S:
+                busy.enter_context(hog(os.cpu_count() or 1))
+                hogging = True
             if now_s >= HOG_UNTIL_S:
                 busy.close()
             dropped["vo"] = (mpv.get("frame-drop-count") or 0) - before["vo"]
@@ -105,7 +106,9 @@ def main() -> None:
             line = {"drba": "on" if on else "off", **result}
             if on:
                 first, last = stats[0][1], stats[-1][1]
-                line["frames"] = {key: last[key] - first[key] for key in last if key.endswith("_frames")}
+                line["frames"] = {
+                    key: last[key] - first[key] for key in last if key.endswith("_frames") and key != "level_frames"
+                }
                 line["levels"] = levels_of(stats)
             print(json.dumps(line), flush=True)
 

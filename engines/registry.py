@@ -16,7 +16,7 @@ from typing import Literal
 from drba.errors import InputError
 from drba.models import ModelSpec
 
-from .base import Build, LocalRenderer, StreamSpec
+from .base import LocalRenderer, SharedBuild, StreamSpec
 from .cards import find_cards
 
 AUTO = "auto"
@@ -27,17 +27,16 @@ class Engine:
     """One way to run models. Reasons are one line for people, empty where there is none.
 
     `missing` says what this machine lacks for it and how to get it, `supports` why a model cannot run on it. `open` makes
-    the renderer, which may take seconds; where that needs something that is `build`-t first and takes minutes, `is_built`
-    says whether it is there.
+    the renderer, which may take seconds, or returns None where something has to be built first, which takes minutes:
+    `build` starts that, in the background.
     """
 
     name: str
     device: Literal["cpu", "cuda"]
     missing: Callable[[], str]
     supports: Callable[[ModelSpec, StreamSpec], str]
-    open: Callable[[StreamSpec, ModelSpec], LocalRenderer]
-    is_built: Callable[[StreamSpec, ModelSpec], bool] = lambda spec, model: True
-    build: Callable[[StreamSpec, ModelSpec], Build] | None = None  # starts it, in the background
+    open: Callable[[StreamSpec, ModelSpec], LocalRenderer | None]
+    build: Callable[[StreamSpec, ModelSpec], SharedBuild] | None = None
 
 
 def check_engine(name: str, engines: Sequence[Engine] | None = None) -> None:

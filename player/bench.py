@@ -115,7 +115,7 @@ def run_speed(arguments: argparse.Namespace) -> int:
     from drba.models import find, models
     from drba.pixels import pixel_format
     from drba.weights import is_installed
-    from server.main import default_workers
+    from server.priority import default_workers
 
     from .bench_cell import Settings
     from .bench_chart import check_chart, write_chart

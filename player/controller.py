@@ -2,8 +2,8 @@
 
 Down at once: when the buffer shrinks while rendering takes more time than there is, or after a few late frames, to the best
 level whose predicted use of the time fits. Up on prediction: when measured costs have left room for a better level for two
-seconds. A level whose renderer is not in use is measured for that by probes, renderings of single triplets that nobody sees: so a
-busy device keeps the level down, however cheap the renderer in use is, and its end brings it back.
+seconds. A level whose renderer is not in use is measured for that by probes, renderings of single triplets that nobody sees: so
+a busy device keeps the level down, however cheap the renderer in use is, and its end brings it back.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ class Controller:
         clock: Callable[[], float] = time.monotonic,
         start: int = 0,
         calm_ms: Mapping[Renderer, float] | None = None,
+        worked: Mapping[str, float] | None = None,
     ) -> None:
-        """`start` (a place in `levels`) and `calm_ms` are what is remembered of this machine."""
+        """`start` (a place in `levels`), `calm_ms` and `worked` are what is remembered of this machine."""
         self.levels = tuple(levels)
         self.mode = mode
         self.costs = Costs(clock, calm_ms or {})
@@ -78,7 +79,7 @@ class Controller:
         self.changes: list[Change] = []
         self._clock = clock
         self._speed = 1.0
-        self._records = [_Record() for _ in levels]
+        self._records = [_Record((worked or {}).get(level.name, 0.0)) for level in levels]
         self._late: deque[float] = deque(maxlen=LATE_FRAMES)
         self._entered_at = self._clean_since = self._decided_at = self._stream_at = clock()
         self._climbed = False  # whether the level was entered by a step up
@@ -99,8 +100,16 @@ class Controller:
 
     @property
     def steadiest(self) -> int:
-        """The level that was played longest; the better of two."""
-        return max(range(len(self.levels)), key=lambda index: (self._records[index].held_s, -index))
+        """The level that draws which was played longest; the better of two."""
+        drawing = range(max(1, len(self.levels) - 1))
+        return max(drawing, key=lambda index: (self._records[index].held_s, -index))
+
+    @property
+    def worked(self) -> dict[str, float]:
+        """Highest use of the time that each level kept up with, by its name."""
+        return {
+            level.name: record.worked for level, record in zip(self.levels, self._records, strict=True) if record.worked
+        }
 
     @property
     def held_s(self) -> float:
@@ -126,6 +135,12 @@ class Controller:
             self._enter(level_for(mode, self.levels), BY_HAND)
             self.why = BY_HAND
         self._climbed = False
+
+    def follow(self, before: Controller, why: str) -> None:
+        """Go on where the controller of other levels has to stop."""
+        self.lead, self._speed, self.first = before.lead, before._speed, before.first
+        self.changes = [*before.changes, Change(self._clock(), self.level, why)]
+        self.why = self.why or why
 
     def stream_started(self) -> None:
         """mpv reads from another place: what was ahead is gone."""

@@ -124,4 +124,5 @@ def show(checks: Sequence[Check], only: Callable[[Check], bool] = lambda check: 
     console.print(table)
     problems = sum(check.state == "problem" for check in checks)
     warnings = sum(check.state == "warn" for check in checks)
-    console.print(f"{problems} problem{'' if problems == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}")
+    summary = f"{problems} problem{'' if problems == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}"
+    console.print(summary, highlight=False)

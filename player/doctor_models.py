@@ -13,7 +13,7 @@ from drba.models import ModelSpec, find, models
 from .doctor_check import Check, State
 from .probes import probe
 
-SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
+SIZES = ("720p", "1080p")  # of engine_setup.SIZES
 FILM_RATE, SCREEN_RATE = Fraction(24), Fraction(60)
 MEASURE_S = 1.0
 MEASURE_TIMEOUT_S = 90.0  # with networks to be measured first, one after the other
@@ -78,8 +78,7 @@ def inbetweens_per_second(film: Fraction, screen: Fraction) -> Fraction:
 
 def check_speed(size: str) -> Iterator[Check]:
     """A short measurement of what `--model auto` chooses for a size, with as many threads as the server has."""
-    width, height = SIZES[size]
-    facts = probe("speed", str(width), str(height), f"{MEASURE_S:g}", timeout_s=MEASURE_TIMEOUT_S)
+    facts = probe("speed", size, f"{MEASURE_S:g}", timeout_s=MEASURE_TIMEOUT_S)
     if installed_candidates():  # else the check `auto` has said it all
         yield Check(f"auto:{size}", "info", facts["note"], data={"model": facts["model"], "engine": facts["engine"]})
     disturbed = facts["engine"] == "cpu" and facts["cpu_share"] < QUIET_SHARE
@@ -104,6 +103,7 @@ def verdict(size: str, model: str, engine: str, measured: float, disturbed: bool
         remedy = f"--fps 2x ({FILM_RATE} -> {2 * FILM_RATE}) fits" if fits_twice else "choose smaller pictures"
     if disturbed:
         found += " (measured while other programs kept the processor busy)"
+        remedy = remedy and "measure again when the machine is quiet"
     data = {
         "model": model,
         "engine": engine,

@@ -13,7 +13,7 @@ from drba.errors import InputError, ModelError
 from drba.timeline import OutputClock, exact_rate
 from engines.base import EngineState, StreamSpec
 from server.client import Client, FramePool, Session
-from server.runtime import default_workers
+from server.priority import default_workers
 
 from .controller import Controller
 from .decoder import Decoder
@@ -164,8 +164,11 @@ class Film:
         known = self._memory.recall(self._kind)
         names = [level.name for level in levels]
         start = names.index(known.level) if known.level in names else 0
-        mode = self._context.controller.mode
-        self._context.controller = Controller(levels, mode=mode, start=start, calm_ms=known.calm_ms)
+        before = self._context.controller
+        controller = Controller(levels, mode=before.mode, start=start, calm_ms=known.calm_ms, worked=known.worked)
+        if len(before.levels) > 1:
+            controller.follow(before, f"{best.model} is ready")
+        self._context.controller = controller
 
     @property
     def _kind(self) -> str:
@@ -216,6 +219,10 @@ class Film:
     def engine(self) -> str:
         return self._session.engine if self._session else self.spec.engine
 
+    @property
+    def level(self) -> str:
+        return self._context.controller.level.name
+
     def cancel_build(self) -> None:
         """Give up the engine that is being built for this film, if one is."""
         if self._session is not None:
@@ -231,4 +238,4 @@ class Film:
         controller = self._context.controller
         if controller.mode is Mode.AUTO and controller.held_s > WORTH_REMEMBERING_S:
             level = controller.levels[controller.steadiest]
-            self._memory.keep(self._kind, Remembered(level.name, controller.costs.all_calm_ms))
+            self._memory.keep(self._kind, Remembered(level.name, controller.costs.all_calm_ms, controller.worked))

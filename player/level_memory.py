@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -26,10 +27,11 @@ KINDS = 200  # of film, newest last; more are forgotten
 
 @dataclass(frozen=True)
 class Remembered:
-    """`level` by name, empty where nothing is remembered."""
+    """`level` by name, empty where nothing is remembered; milliseconds by renderer; use of the time by level."""
 
     level: str = ""
     calm_ms: Mapping[Renderer, float] = field(default_factory=dict)
+    worked: Mapping[str, float] = field(default_factory=dict)
 
 
 def film_kind(renderer: Renderer, source: Fraction, output: Fraction, layout: FrameLayout) -> str:
@@ -48,18 +50,20 @@ class LevelMemory:
         self.path = Path(folder) / "levels.json"
 
     def recall(self, kind: str) -> Remembered:
-        entry = self._read().get(kind)
+        entry = self._read().get(kind, {})
         try:
-            calm_ms = {Renderer(str(model), float(scale)): float(ms) for model, scale, ms in entry["calm_ms"]}  # type: ignore[index]
-            return Remembered(str(entry["level"]), calm_ms)  # type: ignore[index]
-        except (KeyError, TypeError, ValueError):
+            calm_ms = {Renderer(str(model), float(scale)): float(ms) for model, scale, ms in entry["calm_ms"]}
+            worked = {str(level): float(use) for level, use in entry["worked"].items()}
+            return Remembered(str(entry["level"]), calm_ms, worked)
+        except (AttributeError, KeyError, TypeError, ValueError):
             return Remembered()
 
     def keep(self, kind: str, what: Remembered) -> None:
-        entries = self._read()
+        entries: dict[str, Any] = self._read()
         entries.pop(kind, None)
         calm_ms = [[renderer.model, renderer.scale, round(ms, 2)] for renderer, ms in what.calm_ms.items()]
-        entries[kind] = {"level": what.level, "calm_ms": calm_ms}
+        worked = {level: round(use, 3) for level, use in what.worked.items()}
+        entries[kind] = {"level": what.level, "calm_ms": calm_ms, "worked": worked}
         kept = dict(list(entries.items())[-KINDS:])
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +73,7 @@ class LevelMemory:
         except OSError as error:
             log.warning("the levels that worked cannot be kept in %s: %s", self.path, error.strerror)
 
-    def _read(self) -> dict[str, object]:
+    def _read(self) -> dict[str, Any]:
         try:
             data = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 UNUSED_S = 60.0
 FIRST_LATENCY_S = 0.05
-LATENCY_WEIGHT = 0.1  # of the newest request
+#: Of the newest request: a slower one is believed sooner, for a frame that comes late has held up the ones after it.
+SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
 #: Each time that a request is not worth making, what is known of the latency is believed a little less: else one slow second
 #: would keep everything from being asked for ever.
 DOUBT = 0.98
@@ -94,7 +95,8 @@ class Sessions:
 
     def answered(self, renderer: Renderer, result: RenderResult) -> None:
         if (place := self._places.get(renderer)) is not None:
-            place.latency_s += LATENCY_WEIGHT * (result.round_trip_ms / 1000 - place.latency_s)
+            change_s = result.round_trip_ms / 1000 - place.latency_s
+            place.latency_s += change_s * (SLOWER_WEIGHT if change_s > 0 else FASTER_WEIGHT)
 
     def doubt(self, renderer: Renderer) -> None:
         """A request was not made, for its answer would be late."""

@@ -21,13 +21,13 @@ from .cards import Cards, card_command
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
 from .logs import SERVER, log_path, rotating_handler
-from .runtime import InstanceLock, default_endpoint, default_workers, socket_path
+from .priority import default_workers, give_way
+from .runtime import InstanceLock, default_endpoint, socket_path
 from .service import Server
 
 log = logging.getLogger("drba.server")
 
 DEFAULT_IDLE_TIMEOUT_S = 600.0
-NICENESS = 5
 
 
 def open_renderer(spec: StreamSpec) -> StreamRenderer:
@@ -98,9 +98,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
     ended = True
     try:
         _start_log(arguments.log or log_path(SERVER))
-        # mpv's own threads come first: a late in-between costs quality, a late picture is a stutter.
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+        give_way()
         server = Server(
             open_renderer,
             endpoint=endpoint,

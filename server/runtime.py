@@ -115,8 +115,3 @@ class InstanceLock:
             self._path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = None
-
-
-def default_workers() -> int:
-    """Two threads keep a renderer busy while a frame is handed over; more would compete with mpv's decoder."""
-    return min(2, os.cpu_count() or 1)

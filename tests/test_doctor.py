@@ -312,6 +312,7 @@ def test_display_rates() -> None:
         "   1920x1080     60.00 +  59.94*   50.00  \n"
     )
     assert doctor_mpv.parse_xrandr(text) == [143.97, 59.94]
+    assert doctor_mpv.parse_xrandr("screen connected 1280x720+0+0 0mm x 0mm\n   1280x720       0.00* \n") == []
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -428,4 +429,6 @@ def test_how_many_frames_have_to_be_made(film: Fraction, screen: Fraction, expec
 def test_verdicts(measured: float, state: str, words: str, remedy: str) -> None:
     check = doctor_models.verdict("1080p", "flow", "cpu", measured, disturbed=False)
     assert (check.state, check.remedy) == (state, remedy) and words in check.found
-    assert "other programs" in doctor_models.verdict("1080p", "flow", "cpu", measured, disturbed=True).found
+    disturbed = doctor_models.verdict("1080p", "flow", "cpu", measured, disturbed=True)
+    assert "other programs" in disturbed.found and disturbed.state == state
+    assert disturbed.remedy == ("measure again when the machine is quiet" if remedy else "")

@@ -19,7 +19,6 @@ from .join import Piece, join
 from .pipeline import Pipeline, Stopped
 from .prepare import RenderRequest, make_job
 from .progress import Counts
-from .server_renderer import ServerRenderer
 from .streams import check_video, container_format, plan_streams
 from .work_folder import WorkFolder, check_output, folder_of
 
@@ -68,6 +67,8 @@ def opener(server: str | None) -> Open:
     """How renderers are opened: in this process (None), or at a server ("" is this user's own)."""
     if server is None:
         return open_renderer
+    from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
+
     return lambda spec: ServerRenderer(spec, server or None)
 
 
@@ -78,7 +79,7 @@ def prepare(request: RenderRequest, destination: Destination, open_engine: Open 
     if "://" in request.path:
         raise InputError(f"{request.path}: a URL; rendering needs a file, download it first")
     format_name = container_format(output)
-    check_output(output, request.path, force=destination.force)
+    check_output(output, request.path, force=destination.force, resume=destination.resume)
     source = VideoSource(request.path)
     try:
         asked = {name: value for name, value in asdict(request).items() if name != "path"}
@@ -123,7 +124,8 @@ def finish(prepared: Prepared) -> None:
     pieces = prepared.folder.pieces()
     if not pieces:
         raise InputError("--range holds no frame of the film")
-    join(prepared.job, prepared.info, pieces, prepared.first_missing, prepared.output)
+    end, folder = prepared.first_missing, prepared.folder
+    join(prepared.job, prepared.info, pieces, end, prepared.output, before_rename=folder.note_joined)
     prepared.folder.remove()
 
 
