@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import socket
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -69,7 +70,9 @@ class Cluster:
         else:
             options |= {"address": address}
         try:
-            ray.init(**options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what it raises anyway
+                ray.init(**options)
         except Exception as error:  # Ray raises whatever it met: connection, versions, gRPC
             self._output.close()
             raise ServerError(f"cluster {address}: {_line(error)}") from error
