@@ -29,9 +29,16 @@ def missing_builds(
         for size in SIZES:
             spec = stream_spec(size, model.name)
             best = next(iter(usable(spec, model, engines)[0]), None)
-            if best is not None and best.build is not None and not best.is_built(spec, model):
+            if best is not None and best.build is not None and not _is_built(best, spec, model):
                 missing.append((model, size, best))
     return missing
+
+
+def _is_built(engine: Engine, spec: StreamSpec, model: ModelSpec) -> bool:
+    renderer = engine.open(spec, model)
+    if renderer is not None:
+        renderer.close()
+    return renderer is not None
 
 
 def build(model: ModelSpec, size: str, engine: Engine) -> str:

@@ -234,5 +234,5 @@ def _opened(stretch: Stretch) -> tuple[RenderJob, VideoSource]:
 def _check_reachable(path: str) -> None:
     if not os.path.exists(path):
         raise InputError(
-            f"{path}: not on {socket.gethostname()}; a cluster's machines need the film under one path, on shared storage"
+            f"{path}: no such file on {socket.gethostname()}; a cluster's machines need the film under one path (shared storage)"
         )
