@@ -21,7 +21,7 @@ from .relations import SceneOptions
 from .render.choose_encoder import EncoderWishes
 from .render.prepare import RenderRequest
 from .render.progress import BarDisplay, Counts, Display, JsonDisplay, Ticker
-from .render.run import Destination, Prepared, Stopped, keep_so_far, opener, prepare, render
+from .render.run import Destination, Prepared, Stopped, keep_so_far, opener, prepare, render, shortcomings
 from .render.segments import SEGMENT_FRAMES
 
 INTERRUPTED = 130  # the exit status of a program that was ended by Ctrl+C
@@ -98,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DrbaError as error:
         display.failed(str(error))
         return error.exit_status
+    except KeyboardInterrupt:  # pressed twice: at once
+        return INTERRUPTED
 
 
 def _run(arguments: argparse.Namespace, display: Display) -> int:
@@ -126,6 +128,8 @@ def _render(prepared: Prepared, display: Display, stop: threading.Event) -> int:
         where = f"what there is plays as {so_far}; " if so_far else ""
         display.stopped(counts, f"stopped; {where}go on with --resume")
         return INTERRUPTED
+    for note in shortcomings(prepared, before + counts.frames):
+        display.note(note)
     display.done(counts)
     return 0
 

@@ -33,6 +33,7 @@ class Counts:
     wait_s: float = 0.0
     workers: int = 1
     began_s: float = field(default_factory=time.perf_counter)
+    ended_s: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -41,7 +42,7 @@ class Counts:
 
     @property
     def elapsed_s(self) -> float:
-        return time.perf_counter() - self.began_s
+        return (self.ended_s or time.perf_counter()) - self.began_s
 
     @property
     def frames_per_s(self) -> float:
