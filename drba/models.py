@@ -53,7 +53,8 @@ class ModelSpec:
     `variant` names the version within its family; `size_multiple` is what both sides are padded to at flow scale 1;
     `min_size` the smallest height and width it takes; `uses_drm` whether distance ratio maps steer it (DistilDRBA
     learned them, so map form and intervals make no difference); `supports_half` whether float16 and bfloat16 are good
-    enough; `fast_differs` whether mode "fast" approximates (elsewhere it computes the same).
+    enough; `fast_differs` whether mode "fast" approximates (elsewhere it computes the same); `splits` whether it runs as
+    parts of fixed shapes (`networks.parts`), which is what CUDA graphs and TensorRT need.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelSpec:
     uses_drm: bool = True
     supports_half: bool = True
     fast_differs: bool = False
+    splits: bool = False
     description: str = field(default="", compare=False)
 
     @property
@@ -84,6 +86,7 @@ def _vs_rife(version: str, multiple: int, sha256: str | None) -> ModelSpec:
         aliases=(f"rife{version}", f"rife_{version}"),
         size_multiple=multiple,
         fast_differs=True,
+        splits=True,
         description=f"RIFE {version} with distance ratio maps",
     )
 
@@ -112,6 +115,7 @@ MODELS: tuple[ModelSpec, ...] = (
         _drba_parts("train_log_rife_426_heavy", {"flownet": _RIFE_HEAVY_BLOB}),
         aliases=("rife", "rife4.26.heavy", "rife_4.26.heavy", "rife_426_heavy"),
         fast_differs=True,
+        splits=True,
         description="DRBA's own RIFE, for playing in real time",
     ),
     ModelSpec(
@@ -154,6 +158,7 @@ MODELS: tuple[ModelSpec, ...] = (
         (Part("v1", f"{DISTIL}/v1.pkl", None),),
         aliases=("distil-drba", "distil_drba_v1"),
         uses_drm=False,
+        splits=True,
         description="DRBA distilled into one network for real-time players",
     ),
     ModelSpec(
@@ -163,6 +168,7 @@ MODELS: tuple[ModelSpec, ...] = (
         (Part("v2_lite", f"{DISTIL}/v2_lite.pkl", None),),
         aliases=("distil_drba_v2_lite",),
         uses_drm=False,
+        splits=True,
         description="A lighter distilled DRBA",
     ),
     _vs_rife("4.6", 32, "008646e761f0e67cb77f0c6c44cfe3c3e5a05d9d9465311b9681ca650ce030db"),

@@ -6,14 +6,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import drba
+from drba.drm import distance_ratio
 from drba.models import ModelSpec
 from drba.networks.interpolator import State
 from drba.pixels import Plane
+from drba.stages import stage
 
-from .base import SourceFrame, StreamSpec, Triplet
+from .base import Motion, SourceFrame, StreamSpec, Triplet
 from .colour import ColourConverter
 
 CACHED_FRAMES = 4  # converted frames: the three of a triplet and the next one's last
@@ -38,8 +42,28 @@ class NetworkRenderer:
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
         with self._lock:
-            for frame, out in zip(self._render(triplet, times), outputs, strict=True):
-                self._colour.to_planes(frame, out)
+            with stage("network"):
+                frames = self._render(triplet, times)
+            with stage("download"):
+                for frame, out in zip(frames, outputs, strict=True):
+                    self._colour.to_planes(frame, out)
+
+    def motion(self, triplet: Triplet) -> Motion | None:
+        with self._lock:
+            middle = self._rgb(triplet.middle)
+            flows: list[torch.Tensor | None] = []
+            for other in (triplet.previous, triplet.following):
+                flow = None if other is None else self._network.flow(middle, self._rgb(other))
+                if other is not None and flow is None:
+                    return None
+                flows.append(flow)
+        before, after = flows
+        ratio = None
+        if before is not None and after is not None:
+            ratio, _ = distance_ratio(
+                before, after, interval10=triplet.interval_before, interval12=triplet.interval_after
+            )
+        return Motion(_pixels(before), _pixels(after), None if ratio is None else ratio[0, 0].cpu().numpy())
 
     def close(self) -> None:
         with self._lock:
@@ -77,7 +101,12 @@ class NetworkRenderer:
     def _rgb(self, frame: SourceFrame) -> torch.Tensor:
         known = self._frames.get(frame.number)
         if known is None:
-            known = self._frames[frame.number] = self._colour.to_rgb(frame.planes)
+            with stage("upload"):
+                known = self._frames[frame.number] = self._colour.to_rgb(frame.planes)
             while len(self._frames) > CACHED_FRAMES:
                 self._frames.popitem(last=False)
         return known
+
+
+def _pixels(flow: torch.Tensor | None) -> NDArray[np.float32] | None:
+    return None if flow is None else flow[0].permute(1, 2, 0).cpu().numpy()

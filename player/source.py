@@ -29,7 +29,8 @@ READ_TIMEOUT_S = 15.0
 _SAME_LAYOUT = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
 #: A file that says nothing gets what every player assumes for its length: a day, and ends when the data ends.
 UNKNOWN_DURATION_S = Fraction(24 * 3600)
-_MATRIX_NAMES = {
+#: FFmpeg's names of the matrices of H.273.
+MATRIX_NAMES = {
     0: "gbr",
     1: "bt709",
     4: "fcc",
@@ -298,7 +299,7 @@ def _reason(error: BaseException) -> str:
 def matrix_name(info: StreamInfo) -> str:
     """FFmpeg's name of the stream's YUV matrix, or of the one that players assume where it does not say."""
     assumed = "bt709" if info.layout.height > _HD_ROWS else "smpte170m"
-    return _MATRIX_NAMES.get(info.colour.matrix, assumed)
+    return MATRIX_NAMES.get(info.colour.matrix, assumed)
 
 
 def check_input(path: str) -> None:

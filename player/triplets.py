@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from drba.timeline import OutputClock
 
-from .plan import Neighbour, PlannedOutput, Relation, plan_triplet
+from .plan import Drawn, Neighbour, PlannedOutput, Relation, plan_triplet
 
 
 class Described(Protocol):
@@ -43,6 +43,12 @@ class PlannedTriplet(Generic[F]):
         return self.following if self.following and self.following.to_previous is not Relation.CUT else None
 
     @property
+    def moving(self) -> bool:
+        """Whether there are in-betweens on both sides of the middle frame."""
+        relations = [self.middle.to_previous, self.following.to_previous if self.following else Relation.CUT]
+        return self.previous is not None and relations == [Relation.MOTION, Relation.MOTION]
+
+    @property
     def interval_before(self) -> float:
         """Seconds from `before` to the middle frame; 1 where there is none."""
         return float(self.middle.time_s - self.before.time_s) if self.before else 1.0
@@ -65,7 +71,7 @@ class TripletWalk(Generic[F]):
         self._clock = clock
         self._previous: F | None = None
 
-    def feed(self, following: F | None, end: int) -> PlannedTriplet[F] | None:
+    def feed(self, following: F | None, end: int, drawn: Drawn = Drawn.ALL) -> PlannedTriplet[F] | None:
         """The triplet whose last frame is `following`, with output frames before `end`; None before there is a middle one.
 
         Without a following frame (None: the film ends) all remaining output frames before `end` show the middle one.
@@ -81,6 +87,7 @@ class TripletWalk(Generic[F]):
             Neighbour(previous.time_s, middle.to_previous) if previous else None,
             middle.time_s,
             Neighbour(following.time_s, following.to_previous) if following else None,
+            drawn,
         )
         self.number += len(outputs)
         return PlannedTriplet(previous, middle, following, outputs)

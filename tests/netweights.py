@@ -75,6 +75,14 @@ def rule_weights(model: str) -> Mapping[str, dict[str, torch.Tensor]]:
     return {part: rule_state(manifest) for part, manifest in MANIFESTS[find(model).name].items()}
 
 
+def moving_frames(height: int, width: int, count: int = 3) -> list[torch.Tensor]:
+    """Smooth texture that moves by 4 pixels a frame to the left: (1, 3, height, width) each."""
+    generator = torch.Generator().manual_seed(1)
+    small = torch.rand(1, 3, height // 8 + 2, (width + 4 * count) // 8 + 2, generator=generator)
+    texture = torch.nn.functional.interpolate(small, scale_factor=8, mode="bicubic").clamp(0, 1)
+    return [texture[..., :height, 4 * k : 4 * k + width].contiguous() for k in range(count)]
+
+
 def install(model: str) -> None:
     """Put a model by the rule where installed weights are (DRBA_DATA_DIR)."""
     spec = find(model)

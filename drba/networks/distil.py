@@ -7,14 +7,16 @@ distance ratio map, so the map's form and unequal intervals make no difference h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .ifnet import BLOCK_STRIDE, Block, Encoder, Estimate, blend
+from .ifnet import BLOCK_STRIDE, Block, Encoder, Estimate, FoldedResidual, blend
 from .interpolator import DrmOptions, Interpolator, Mode, in_chunks
-from .warp import Size, backward_warp, precise, resize
+from .parts import Entry, NetworkPart, Precision, TensorSpec, torch_precision
+from .warp import Size, backward_warp, precise, resize, size_of
 
 HIDDEN, FEATURES, CARRIED = 16, 16, 8
 CONTEXT = 3 * (3 + FEATURES)  # channels of three images and their encodings
@@ -50,38 +52,56 @@ class DistilNet(nn.Module):
             self.add_module(f"block{i}", Block(inputs, width, outputs))
         self.encode = Encoder(HIDDEN, FEATURES)
 
+    def fold(self) -> None:
+        """Fold every beta into its convolution."""
+        for i in range(len(self.spec.widths)):
+            block: Block = self.get_submodule(f"block{i}")  # type: ignore[assignment]
+            block.convblock = nn.Sequential(*(FoldedResidual(layer) for layer in block.convblock))  # type: ignore[arg-type]
+
     def encoded(self, image: Tensor, scale: float) -> Tensor:
-        """Features of one frame, (1, 16, h, w) at the finest size that a block works at, at most the frame's own."""
-        size = _reduced_size(image, max(self.spec.levels[-1] / scale, 1.0))
+        """Features of one frame, (1, 16, h, w) at `features_size`."""
+        size = self.features_size(*size_of(image), scale)
         return precise(self.encode(resize(image, size).to(self.encode.cnn0.weight.dtype)))
 
-    def forward(self, images: list[Tensor], features: list[Tensor], times: list[float], scale: float) -> Tensor:
-        """Frames at `times`, all of them in 0.5..1 or all in 1..1.5 where 1 is the middle frame: (len(times), 3, H, W).
+    def features_size(self, height: int, width: int, scale: float) -> Size:
+        """The finest size that a block works at, at most the frame's own."""
+        return _reduced_size((height, width), max(self.spec.levels[-1] / scale, 1.0))
 
-        `images` and `features` are those of the previous, middle and following frame, N = 1 each.
+    def forward(
+        self,
+        images: Sequence[Tensor],
+        features: Sequence[Tensor],
+        other: tuple[Tensor, Tensor],
+        time: Tensor,
+        scale: float,
+        sampling: torch.dtype | None = None,
+    ) -> Tensor:
+        """Frames at `time` (N, 1, 1, 1), all of them in 0.5..1 or all in 1..1.5 where 1 is the middle frame: (N, 3, H, W).
+
+        `images` and `features` are those of the previous, middle and following frame, N = 1 each; `other` image and
+        features of the one that stands at the other end of those times; `sampling` as for `backward_warp`.
         """
-        n = len(times)
-        other = 0 if times[0] < 1 else 2
-        pair = [(images[i].expand(n, -1, -1, -1), features[i].expand(n, -1, -1, -1)) for i in (1, other)]
-        time = images[0].new_tensor(times).view(-1, 1, 1, 1)
+        n = len(time)
+        middle = images[1], features[1]
+        pair = [(_repeated(image, n), _repeated(encoding, n)) for image, encoding in (middle, other)]
         estimate, local_time = None, time
-        full = _reduced_size(images[0], 1.0)
+        full = size_of(images[0])
+        dtype = self.encode.cnn0.weight.dtype  # converted before it is copied together: half as much to copy
         for i, reduction in enumerate(self.spec.levels):
             level = reduction / scale
-            size = _reduced_size(images[0], level)
-            context = torch.cat([resize(x, size) for x in (*images, *features)], 1).expand(n, -1, -1, -1)
+            size = _reduced_size(full, level)
+            context = _repeated(torch.cat([resize(x, size).to(dtype) for x in (*images, *features)], 1), n)
             if estimate is None:
-                inputs = torch.cat((context, time.expand(n, 1, *size)), 1)
+                pieces = [context, resize(time, size)]
             else:
                 # Above the frame's own size nothing is gained by warping there: warp at the full size, then enlarge.
                 work = size if level >= 1 else full
                 estimate = estimate.resized(work)
-                warped = _warped(pair, estimate.flow, work)
-                local_time = resize(local_time, size) if self.spec.makes_time else time.expand(n, 1, *size)
+                warped = _warped(pair, estimate.flow, work, sampling)
                 estimate = estimate.resized(size)
-                refine = [*(resize(x, size) for x in warped), local_time, estimate.mask, estimate.carried]
-                inputs = torch.cat(([context] if self.spec.sees_all else []) + refine + [estimate.flow / level], 1)
-            out = self.get_submodule(f"block{i}")(inputs)
+                refine = [*(resize(x, size) for x in (*warped, local_time)), estimate.mask, estimate.carried]
+                pieces = ([context] if self.spec.sees_all else []) + refine + [estimate.flow / level]
+            out = self.get_submodule(f"block{i}")(torch.cat([piece.to(dtype) for piece in pieces], 1))
             flow = out[:, :4] * level
             if estimate is not None and not self.spec.sees_all:
                 flow = flow + estimate.flow
@@ -89,22 +109,65 @@ class DistilNet(nn.Module):
             if self.spec.makes_time:
                 local_time = torch.sigmoid(out[:, 5 + CARRIED :])
         assert estimate is not None  # there are always levels
-        return blend(pair[0][0], pair[1][0], estimate.resized(full))
+        return blend(pair[0][0], pair[1][0], estimate.resized(full), sampling)
 
 
-def _warped(pair: list[tuple[Tensor, Tensor]], flow: Tensor, size: Size) -> list[Tensor]:
+def _repeated(x: Tensor, n: int) -> Tensor:
+    return x if n == 1 else x.expand(n, -1, -1, -1)
+
+
+def _warped(pair: list[tuple[Tensor, Tensor]], flow: Tensor, size: Size, sampling: torch.dtype | None) -> list[Tensor]:
     """Both images, then both encodings, at `size`; `flow` is in pixels of the full size."""
     images, encodings = [], []
     for (image, encoding), part in zip(pair, (flow[:, :2], flow[:, 2:]), strict=True):
-        part = part * (size[0] / image.shape[-2])
-        layers = backward_warp(torch.cat((resize(image, size), resize(encoding, size)), 1), part)
+        part = part * (size[0] / size_of(image)[0])
+        layers = torch.cat((resize(image, size).to(encoding.dtype), resize(encoding, size)), 1)
+        layers = backward_warp(layers, part, sampling=sampling)
         images.append(layers[:, :3])
         encodings.append(layers[:, 3:])
     return images + encodings
 
 
-def _reduced_size(image: Tensor, level: float) -> Size:
-    return round(image.shape[-2] / level), round(image.shape[-1] / level)
+class DistilParts(nn.Module):
+    """The parts of a network at one flow scale, see `networks.parts`."""
+
+    def __init__(self, network: DistilNet, scale: float, precision: Precision) -> None:
+        super().__init__()
+        self.network, self.scale, self.precision = network, scale, precision
+
+    def in_precision(self, precision: Precision) -> DistilParts:
+        """The same weights, frames stored and sampled as `precision` says."""
+        return DistilParts(self.network, self.scale, precision)
+
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (self.network.encoded(image, self.scale).to(self.precision.storage),)
+
+    def render(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        images, features, (image, encoding, time) = inputs[:3], inputs[3:6], inputs[6:]
+        return (self.network(images, features, (image, encoding), time, self.scale, self.precision.sampling),)
+
+    def network_parts(self, height: int, width: int) -> tuple[NetworkPart, ...]:
+        """The parts at a padded size."""
+        small = self.network.features_size(height, width, self.scale)
+
+        def image(name: str) -> TensorSpec:
+            return TensorSpec(name, (1, 3, height, width), torch.float32)
+
+        def features(name: str) -> TensorSpec:
+            return TensorSpec(name, (1, FEATURES, *small), self.precision.storage)
+
+        names = ("previous", "middle", "following")
+        images = [image(f"{name}_image") for name in names]
+        encodings = [features(f"{name}_features") for name in names]
+        rest = (image("other_image"), features("other_features"), TensorSpec("time", (1, 1, 1, 1), torch.float32))
+        return (
+            NetworkPart("encode", Entry(self, "encode"), (image("image"),), (features("features"),)),
+            NetworkPart("render", Entry(self, "render"), (*images, *encodings, *rest), (image("frame"),)),
+        )
+
+
+def _reduced_size(size: Size, level: float) -> Size:
+    return round(size[0] / level), round(size[1] / level)
 
 
 @dataclass(frozen=True)
@@ -129,13 +192,22 @@ class DistilInterpolator(Interpolator):
         scale: float = 1.0,
         mode: Mode = "reference",
     ) -> None:
+        if mode == "fast":
+            network.fold()
         network.to(dtype)
         super().__init__(network, size_multiple=SIZE_MULTIPLE, device=device, dtype=dtype, scale=scale, mode=mode)
+        self._own = DistilParts(network, self.scale, torch_precision(device, dtype))
+        self.parts = {"encode": self._own.encode, "render": self._own.render}
+
+    def network_parts(self, height: int, width: int, precision: Precision | None = None) -> tuple[NetworkPart, ...]:
+        if not self.fast:
+            return ()
+        return self._own.in_precision(precision or self._own.precision).network_parts(height, width)
 
     def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
         """The network wants a triplet: the nearer frame is the middle one and stands twice, as at the ends of a
         film."""
-        return self._between([first, second], [self.network.encoded(x, self.scale) for x in (first, second)], timesteps)
+        return self._between([first, second], [self._encoded(x) for x in (first, second)], timesteps)
 
     def _triplet(
         self,
@@ -147,11 +219,8 @@ class DistilInterpolator(Interpolator):
         drm: DrmOptions,
     ) -> tuple[list[Tensor], DistilData]:
         images = [previous, middle, following]
-        if data is None:
-            features = [self.network.encoded(x, self.scale) for x in (previous, middle)]
-        else:
-            features = [data.previous, data.middle]
-        features.append(self.network.encoded(following, self.scale))
+        encoded = [self._encoded(x) for x in (previous, middle)] if data is None else [data.previous, data.middle]
+        features = [*encoded, self._encoded(following)]
         # Nearer to an outer frame than to the middle one is outside what the network was trained for.
         rendered = self._between(images[:2], features[:2], [t for t in timesteps if t < 0.5])
         rendered += self._rendered(images, features, [t for t in timesteps if 0.5 <= t < 1])
@@ -165,5 +234,15 @@ class DistilInterpolator(Interpolator):
             [*images, images[1]], [*features, features[1]], late
         )
 
+    def _encoded(self, image: Tensor) -> Tensor:
+        return self.parts["encode"](image)[0]
+
     def _rendered(self, images: list[Tensor], features: list[Tensor], times: list[float]) -> list[Tensor]:
-        return in_chunks(times, images[0], lambda chunk: self.network(images, features, chunk, self.scale))
+        """Frames at times that all lie on one side of the middle frame."""
+
+        def render(chunk: list[float]) -> Tensor:
+            other = 0 if chunk[0] < 1 else 2
+            time = images[0].new_tensor(chunk).view(-1, 1, 1, 1)
+            return self.parts["render"](*images, *features, images[other], features[other], time)[0]
+
+        return in_chunks(times, images[0], render, self._batch_max)

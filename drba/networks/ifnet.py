@@ -8,13 +8,14 @@ Frame Interpolation" (ECCV 2022); Practical-RIFE.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .warp import Size, backward_warp, corner_means, lies_in_rows, precise, resize
+from .warp import Size, backward_warp, precise, resize, size_of
 
 RESIDUAL_CONVOLUTIONS = 8
 CARRIED_FEATURES = 8
@@ -96,6 +97,20 @@ class ResidualConvolution(nn.Module):
         return self.relu(torch.addcmul(x, self.conv(x), self.beta))
 
 
+class FoldedResidual(nn.Module):
+    """A residual convolution with beta folded into its weights: one operation less, and what exporters know."""
+
+    def __init__(self, layer: ResidualConvolution) -> None:
+        super().__init__()
+        self.conv, self.relu = copy.deepcopy(layer.conv), layer.relu
+        beta = layer.beta.detach().flatten()
+        self.conv.weight = nn.Parameter(self.conv.weight.detach() * beta.view(-1, 1, 1, 1))
+        self.conv.bias = nn.Parameter(self.conv.bias.detach() * beta)  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(x + self.conv(x))
+
+
 class Block(nn.Module):
     """(N, inputs, H, W) -> (N, outputs, H, W) through a quarter of the size; H and W divisible by 4."""
 
@@ -118,8 +133,8 @@ def _reduce(inputs: int, outputs: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Layers:
-    """A frame: `image` (N, 3, H, W) in 0..1; `full` (N, 3 + features, H, W), the image and its encoding; `corners`
-    their `corner_means` where the fast form needs them, else None. All at least float32."""
+    """A frame: `image` (N, 3, H, W) in 0..1, at least float32; `full` (N, 3 + features, H, W), the image and its
+    encoding; `corners` their `corner_means` where the fast form needs them, else None."""
 
     image: Tensor
     full: Tensor
@@ -154,7 +169,7 @@ class Estimate:
     carried: Tensor
 
     def resized(self, size: Size) -> Estimate:
-        if self.flow.shape[-2:] == size:
+        if size_of(self.flow) == size:
             return self
         both = resize(torch.cat((self.flow, self.mask, self.carried), 1), size)
         return Estimate(both[:, :4], both[:, 4:5], both[:, 5:])
@@ -167,22 +182,24 @@ class IFNet(nn.Module):
         super().__init__()
         self.spec = spec
         frames = 2 * (3 + spec.features)
-        carried = CARRIED_FEATURES if spec.carries else 0
         for i, width in enumerate(spec.widths):
-            inputs = frames + 1 + (0 if i == 0 else 4 + 1 + carried)  # timestep; flow, mask, carried features
+            inputs = frames + 1 + (0 if i == 0 else 4 + 1 + self.carried)  # timestep; flow, mask, carried features
             # Without carried features a sixth output exists in the checkpoints and is unused.
-            self.add_module(f"block{i}", Block(inputs, width, 4 + 1 + carried if spec.carries else 6))
+            self.add_module(f"block{i}", Block(inputs, width, 4 + 1 + self.carried if spec.carries else 6))
         self.encode = Encoder(*spec.encoder) if spec.encoder else None
 
     @property
     def blocks(self) -> list[Block]:
         return [self.get_submodule(f"block{i}") for i in range(len(self.spec.widths))]  # type: ignore[misc]
 
+    @property
+    def carried(self) -> int:
+        """Channels that a block hands to the next one beside flow and mask."""
+        return CARRIED_FEATURES if self.spec.carries else 0
+
     def in_precision(self, dtype: torch.dtype) -> IFNet:
-        """Convert to `dtype`, except that the coarsest blocks stay at least float32: they decide the large motions, their
-        rounding is multiplied by their levels, and they are the cheapest. One of them for float16, two for bfloat16, which
-        rounds eight times as coarsely (with one, 4.15.lite and 4.25.heavy come to 39.4 dB of float32)."""
-        exact = self.blocks[: 2 if dtype is torch.bfloat16 else 1]
+        """Convert to `dtype`, except that the coarsest blocks stay at least float32."""
+        exact = self.blocks[: exact_blocks(dtype)]
         for module in self.children():
             module.to(torch.promote_types(dtype, torch.float32) if module in exact else dtype)
         return self
@@ -191,16 +208,13 @@ class IFNet(nn.Module):
         """Reduction that each block works at for a flow scale (larger scale: finer flow, more work)."""
         return [level / scale for level in self.spec.levels]
 
-    def layers(self, image: Tensor, *, fast: bool = False) -> Layers:
-        """(N, 3, H, W) image in 0..1 -> its layers; `fast` prepares them for `ifnet_fast.between`."""
-        image = precise(image)
-        as_rows = fast and image.device.type == "cpu"
-        full = image.contiguous(memory_format=torch.channels_last) if as_rows else image
+    def layers(self, image: Tensor) -> Layers:
+        """(N, 3, H, W) image in 0..1 -> its layers."""
+        full = image = precise(image)
         if self.encode is not None:
-            features = self.encode(full.to(self.encode.cnn0.weight.dtype)).to(full.dtype)
-            full = torch.cat((full, features), 1)
-        with_corners = fast and not lies_in_rows(full)
-        return Layers(image, full, corner_means(full) if with_corners else None)
+            features = self.encode(image.to(self.encode.cnn0.weight.dtype)).to(image.dtype)
+            full = torch.cat((image, features), 1)
+        return Layers(image, full)
 
     def first_estimate(self, first: Layers, second: Layers, timestep: Tensor, scale: float) -> Estimate:
         """The coarsest block alone, at its own size. `timestep` (N, 1, h, w) of any size."""
@@ -233,10 +247,17 @@ class IFNet(nn.Module):
         return Estimate(out[:, :4] * level, out[:, 4:5], out[:, 5:] if self.spec.carries else out[:, :0])
 
 
-def blend(first: Tensor, second: Tensor, estimate: Estimate) -> Tensor:
+def exact_blocks(dtype: torch.dtype) -> int:
+    """How many of the coarsest blocks stay at least float32 where the rest is in `dtype`: they decide the large motions,
+    their rounding is multiplied by their levels, and they are the cheapest. One of them for float16, two for bfloat16,
+    which rounds eight times as coarsely (with one, 4.15.lite and 4.25.heavy come to 39.4 dB of float32)."""
+    return 2 if dtype is torch.bfloat16 else 1
+
+
+def blend(first: Tensor, second: Tensor, estimate: Estimate, sampling: torch.dtype | None = None) -> Tensor:
     """The two images (N, 3, H, W) warped to the time in between and mixed by the mask; all of one size."""
-    warped_first = backward_warp(first, estimate.flow[:, :2])
-    warped_second = backward_warp(second, estimate.flow[:, 2:])
+    warped_first = backward_warp(first, estimate.flow[:, :2], sampling=sampling)
+    warped_second = backward_warp(second, estimate.flow[:, 2:], sampling=sampling)
     return torch.lerp(warped_second, warped_first, torch.sigmoid(estimate.mask))
 
 

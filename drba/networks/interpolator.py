@@ -3,18 +3,23 @@ multiple."""
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError, ModelError
+from .parts import NetworkPart, Parts, Precision
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 Mode = Literal["reference", "fast"]
 MODES: tuple[Mode, ...] = ("reference", "fast")
@@ -71,10 +76,28 @@ class Interpolator(ABC):
         self.device, self.dtype, self.mode = device, dtype, mode
         self.scale = float(scale)
         self.size_multiple = scaled_multiple(size_multiple, scale)
+        self.parts: Parts = {}
+        self._batch_max: int | None = None
 
     @property
     def fast(self) -> bool:
         return self.mode == "fast"
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """What frames of a size are padded to: both sides divisible by the size multiple."""
+        return height + -height % self.size_multiple, width + -width % self.size_multiple
+
+    def network_parts(self, height: int, width: int, precision: Precision | None = None) -> tuple[NetworkPart, ...]:
+        """The network's parts at a padded size, see `networks.parts`; none where it has no parts or the mode is not
+        fast. `precision` None is what `parts` compute in; another one must have the same `weights`."""
+        return ()
+
+    def with_parts(self, parts: Parts, *, batch: int | None = None) -> Self:
+        """This interpolator with some of its parts replaced; `batch` is the most timesteps that they render at once
+        (None: any)."""
+        other = copy.copy(self)
+        other.parts, other._batch_max = {**self.parts, **parts}, batch
+        return other
 
     def pair(self, first: Tensor, second: Tensor, timesteps: Sequence[float]) -> list[Tensor]:
         """The frames at `timesteps` in 0..1 between two frames, without distance ratio maps (beside a scene cut, or at
@@ -126,6 +149,25 @@ class Interpolator(ABC):
         inner = dict(zip(wanted, rendered, strict=True))
         return self._finish(timesteps, inner, {0.0: previous, 1.0: middle, 2.0: following}), State(data, size)
 
+    def flow(self, first: Tensor, second: Tensor) -> Tensor | None:
+        """Optical flow first -> second as the distance ratio map takes it, to look at: (1, 2, H, W) float32 as (x, y) in
+        pixels, longer than the frame where it is unknown. None for a network without one (DistilDRBA). InputError as
+        `pair`."""
+        self._check([first, second], [], 1.0)
+        with torch.no_grad():
+            flow = self._flow(self._prepare(first), self._prepare(second))
+        if flow is None:
+            return None
+        height, width = first.shape[-2:]
+        padded = height + -height % self.size_multiple, width + -width % self.size_multiple
+        # Each vector covers the pixels it was estimated for; between them nothing is known that could be shown.
+        enlarged = F.interpolate(flow, size=padded, mode="nearest") * (padded[0] / flow.shape[-2])
+        return enlarged[..., :height, :width].float()
+
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor | None:
+        """Of padded float32 frames on the device: (1, 2, h, w) in pixels of its own size, a whole fraction of theirs."""
+        return None
+
     @abstractmethod
     def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
         """Padded float32 frames on the device; timesteps inside 0..1."""
@@ -151,7 +193,8 @@ class Interpolator(ABC):
     def _prepare(self, frame: Tensor) -> Tensor:
         frame = frame.to(device=self.device, dtype=torch.promote_types(self.dtype, torch.float32))
         height, width = frame.shape[-2:]
-        bottom, right = -height % self.size_multiple, -width % self.size_multiple
+        padded = self.padded_size(height, width)
+        bottom, right = padded[0] - height, padded[1] - width
         return F.pad(frame, (0, right, 0, bottom), mode="replicate") if bottom or right else frame
 
     def _finish(
@@ -178,14 +221,19 @@ def scaled_multiple(multiple: int, scale: float) -> int:
     return whole // math.gcd(whole, fraction.numerator)
 
 
-def in_chunks(items: list[float], frame: Tensor, render: Callable[[list[float]], Tensor]) -> list[Tensor]:
-    """Call `render` on as many timesteps at once as the device gains from; returns one (1, 3, H, W) each.
+def in_chunks(
+    items: list[float], frame: Tensor, render: Callable[[list[float]], Tensor], batch_max: int | None
+) -> list[Tensor]:
+    """Call `render` on as many timesteps at once as the device gains from (`batch_max` at most); returns one
+    (1, 3, H, W) each.
 
     On the CPU larger batches of large frames only cost memory (two frames of 720p at once were no faster than one by
     one); a GPU is kept busy by them at the coarse levels.
     """
     limit_pixels = (1 << 18) if frame.device.type == "cpu" else (1 << 23)
     size = max(1, limit_pixels // (frame.shape[-2] * frame.shape[-1]))
+    if batch_max is not None:
+        size = min(size, batch_max)
     rendered: list[Tensor] = []
     for start in range(0, len(items), size):
         rendered.extend(render(items[start : start + size]).split(1))

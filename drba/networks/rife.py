@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from ..drm import HOLE_THRESHOLD, distance_ratio, local_timestep, splat_filled
-from .ifnet import IFNet, IFNetSpec, Layers, stack_layers
-from .ifnet_fast import between
+from ..stages import stage
+from .ifnet import IFNet, Layers, stack_layers
+from .ifnet_fast import FastIFNet
 from .interpolator import DrmOptions, Interpolator, Mode, in_chunks
+from .parts import NetworkPart, Precision, torch_precision
 from .warp import resize, splat
 
 
@@ -33,9 +35,9 @@ class RifeData:
 
 
 class RifeInterpolator(Interpolator):
-    """One version of the IFNet family behind the common interface."""
+    """One version of the IFNet family behind the common interface; its network is a `FastIFNet` in fast mode."""
 
-    network: IFNet
+    network: IFNet | FastIFNet
 
     def __init__(
         self,
@@ -46,15 +48,29 @@ class RifeInterpolator(Interpolator):
         scale: float = 1.0,
         mode: Mode = "reference",
     ) -> None:
-        spec: IFNetSpec = network.spec
-        network.in_precision(dtype)
-        if mode == "fast":
-            # Halves the time of the convolutions on the CPU (measured).
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        super().__init__(network, size_multiple=spec.size_multiple, device=device, dtype=dtype, scale=scale, mode=mode)
+        fast = mode == "fast"
+        super().__init__(
+            FastIFNet(network, scale, torch_precision(device, dtype), rows=device.type == "cpu")
+            if fast
+            else network.in_precision(dtype),
+            size_multiple=network.spec.size_multiple,
+            device=device,
+            dtype=dtype,
+            scale=scale,
+            mode=mode,
+        )
+        if isinstance(self.network, FastIFNet):
+            self.parts = {name: getattr(self.network, name) for name in ("layers", "coarse", "render")}
+
+    def network_parts(self, height: int, width: int, precision: Precision | None = None) -> tuple[NetworkPart, ...]:
+        if not isinstance(self.network, FastIFNet):
+            return ()
+        return self.network.in_planes(precision or self.network.precision).network_parts(height, width)
 
     def layers(self, frame: Tensor) -> Layers:
-        return self.network.layers(frame, fast=self.fast)
+        if isinstance(self.network, FastIFNet):
+            return Layers(frame, *self.parts["layers"](frame))
+        return self.network.layers(frame)
 
     def flows(self, first: Layers, second: Layers) -> tuple[Tensor, Tensor]:
         """Optical flow (first -> second, second -> first), (1, 2, h, w) in pixels of its own size: the frames' size in
@@ -63,18 +79,27 @@ class RifeInterpolator(Interpolator):
         The coarsest block gives the flows from halfway to both frames; splatted to where they lead and reversed they
         are half the flows of those frames. Where nothing arrives the motion is unknown and taken as longer than any.
         """
-        full = first.size_at(1.0)
-        level = self.network.levels(self.scale)[0]
-        size = first.size_at(level) if self.fast else full
-        estimate = self.network.first_estimate(first, second, first.full.new_full((1, 1, 1, 1), 0.5), self.scale)
-        flow = estimate.flow / level if self.fast else resize(estimate.flow, full)
-        return tuple(_reversed(half, float(max(size))) for half in (flow[:, :2], flow[:, 2:]))  # type: ignore[return-value]
+        if isinstance(self.network, FastIFNet):
+            (flow,) = self.parts["coarse"](first.full, second.full)
+        else:
+            half = first.full.new_full((1, 1, 1, 1), 0.5)
+            estimate = self.network.first_estimate(first, second, half, self.scale)
+            flow = resize(estimate.flow, first.size_at(1.0))
+        unknown = float(max(flow.shape[-2:]))
+        with stage("drm"):
+            return _reversed(flow[:, :2], unknown), _reversed(flow[:, 2:], unknown)
+
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        flow, _ = self.flows(self.layers(first), self.layers(second))
+        return flow
 
     def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
         layers = self.layers(first), self.layers(second)
 
         def render(chunk: list[float]) -> Tensor:
             maps = torch.tensor(chunk, dtype=first.dtype, device=first.device).view(-1, 1, 1, 1)
+            if isinstance(self.network, FastIFNet):  # parts take a map of one size
+                maps = maps.expand(-1, 1, *self.network.coarsest_size(*first.shape[-2:])).contiguous()
             return self._render([layers[0]] * len(chunk), [layers[1]] * len(chunk), maps)
 
         return self._batched(timesteps, first, render)
@@ -97,20 +122,22 @@ class RifeInterpolator(Interpolator):
         flow12, flow21 = self.flows(layers1, layers2)
 
         def render(chunk: list[float]) -> Tensor:
-            maps = torch.cat([timestep_map(t, flow10, flow12, drm) for t in chunk])
+            with stage("drm"):
+                maps = torch.cat([timestep_map(t, flow10, flow12, drm) for t in chunk])
             return self._render([layers1] * len(chunk), [layers0 if t < 1 else layers2 for t in chunk], maps)
 
         return self._batched(timesteps, middle, render), RifeData(flow21, layers1, layers2)
 
     def _batched(self, timesteps: list[float], frame: Tensor, render: Any) -> list[Tensor]:
         if self.fast:
-            return in_chunks(timesteps, frame, render)
+            return in_chunks(timesteps, frame, render, self._batch_max)
         return [render([t]) for t in timesteps]
 
     def _render(self, first: list[Layers], second: list[Layers], maps: Tensor) -> Tensor:
         layers = stack_layers(first), stack_layers(second)
-        if self.fast:
-            return between(self.network, *layers, maps, self.scale)
+        if isinstance(self.network, FastIFNet):
+            inputs = (tensor for frame in layers for tensor in (frame.image, frame.full, frame.corners))
+            return self.parts["render"](*inputs, maps)[0]
         return self.network(*layers, maps, scale=self.scale)
 
 

@@ -23,10 +23,16 @@ Size = tuple[int, int]
 
 
 @lru_cache(maxsize=GRID_CACHE_SIZE)
-def _centred_grid(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The pixel centres, -1..1 from the centre of the first pixel to the centre of the last: (1, 2, h, w)."""
-    y, x = torch.meshgrid(*(torch.linspace(-1.0, 1.0, n, device=device, dtype=dtype) for n in size), indexing="ij")
-    return torch.stack((x, y)).unsqueeze(0)
+def _centres(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Where pixel centres lie along an axis: -1..1 from the centre of the first pixel to that of the last, (length,)."""
+    return torch.linspace(-1.0, 1.0, length, device=device, dtype=dtype)
+
+
+@lru_cache(maxsize=GRID_CACHE_SIZE)
+def _reduced_centres(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The same for the pixels of a reduced image: -1..1 from the left edge of the first pixel to the right edge of the
+    last, which are the outermost of the `corner_means`."""
+    return (torch.arange(length, device=device, dtype=dtype) * 2 + 1) / length - 1
 
 
 @lru_cache(maxsize=GRID_CACHE_SIZE)
@@ -43,6 +49,11 @@ def _reduced_grid(size: Size, full: Size, device: torch.device, dtype: torch.dty
     return (pixel_grid(size, device, dtype) + 0.5) * ratio - 0.5
 
 
+def size_of(x: Tensor) -> Size:
+    """Height and width; numbers also where the call is being traced for export, so that they become constants."""
+    return int(x.shape[-2]), int(x.shape[-1])
+
+
 def precise(x: Tensor) -> Tensor:
     """`x` in at least float32: what coordinates, flow and sums are kept in."""
     return x if x.dtype == torch.float64 else x.float()
@@ -50,47 +61,53 @@ def precise(x: Tensor) -> Tensor:
 
 def resize(x: Tensor, size: Size) -> Tensor:
     """Bilinear, corners not aligned, no antialiasing: as every network here was trained. Identity for the same size."""
-    if x.shape[-2:] == size:
+    if size_of(x) == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def backward_warp(image: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
+def backward_warp(
+    image: Tensor, flow: Tensor, *, padding: str = "border", sampling: torch.dtype | None = None
+) -> Tensor:
     """Sample `image` (N, C, H, W) at each pixel's place plus `flow` (N, 2, H, W) in pixels; returns its shape, dtype.
 
-    Beyond the edge is the edge pixel (`padding` "border") or 0 ("zeros").
+    Beyond the edge is the edge pixel (`padding` "border") or 0 ("zeros"). `sampling` is what pixels and coordinates are
+    given to the sampler in, at least float32 if None; with one given the image is sampled plane by plane wherever it lies.
     """
-    height, width = image.shape[-2:]
+    height, width = size_of(image)
     flow = precise(flow)
-    if padding == "border" and lies_in_rows(image):
+    if sampling is None and padding == "border" and lies_in_rows(image):
         return _sample_rows(image, flow + pixel_grid((height, width), flow.device, flow.dtype), _linear_taps)
-    span = flow.new_tensor([max(width - 1, 1), max(height - 1, 1)]).view(1, 2, 1, 1)
-    points = flow * (2.0 / span) + _centred_grid((height, width), flow.device, flow.dtype)
-    return _sample(image, points, padding)
+    x = flow[:, 0] * (2.0 / max(width - 1, 1)) + _centres(width, flow.device, flow.dtype)
+    y = flow[:, 1] * (2.0 / max(height - 1, 1)) + _centres(height, flow.device, flow.dtype).view(-1, 1)
+    return _sample(image, x, y, padding, sampling)
 
 
 def corner_means(image: Tensor) -> Tensor:
-    """Mean of the four pixels around each inner pixel corner: (N, C, H, W) -> (N, C, H - 1, W - 1)."""
-    rows = image[:, :, 1:] + image[:, :, :-1]
-    return (rows[..., 1:] + rows[..., :-1]).mul_(0.25)
+    """Mean of the four pixels around each pixel corner, edges repeated: (N, C, H, W) -> (N, C, H + 1, W + 1)."""
+    return F.avg_pool2d(image, 2, stride=1, padding=1, count_include_pad=False)
 
 
-def backward_warp_reduced(image: Tensor, corners: Tensor | None, flow: Tensor) -> Tensor:
+def backward_warp_reduced(
+    image: Tensor, corners: Tensor | None, flow: Tensor, *, sampling: torch.dtype | None = None
+) -> Tensor:
     """What `backward_warp` and then `resize` to the size of `flow` (N, 2, h, w) would give, sampled at that size only.
 
     `corners` are the `corner_means` of the image; None for an image that `lies_in_rows`, which does not need them.
     `flow` is in pixels of the image; returns (N, C, h, w). A bilinear resize to an even fraction averages the two by
     two pixels around each new centre: averaging them first is the same wherever these four pixels share one flow, and
-    costs h * w samples instead of H * W.
+    costs h * w samples instead of H * W. `sampling` as for `backward_warp`.
     """
-    height, width = image.shape[-2:]
+    height, width = size_of(image)
     flow = precise(flow)
-    place = flow + _reduced_grid((flow.shape[-2], flow.shape[-1]), (height, width), flow.device, flow.dtype)
-    if lies_in_rows(image):
+    if sampling is None and lies_in_rows(image):
+        place = flow + _reduced_grid(size_of(flow), (height, width), flow.device, flow.dtype)
         return _sample_rows(image, place, _averaged_taps)
     corners = corner_means(image) if corners is None else corners
-    span = flow.new_tensor([max(width - 2, 1), max(height - 2, 1)]).view(1, 2, 1, 1)
-    return _sample(corners, (place - 0.5) * (2.0 / span) - 1.0, "border")
+    rows, columns = size_of(flow)
+    x = flow[:, 0] * (2.0 / width) + _reduced_centres(columns, flow.device, flow.dtype)
+    y = flow[:, 1] * (2.0 / height) + _reduced_centres(rows, flow.device, flow.dtype).view(-1, 1)
+    return _sample(corners, x, y, "border", sampling)
 
 
 def lies_in_rows(image: Tensor) -> bool:
@@ -108,9 +125,11 @@ def lies_in_rows(image: Tensor) -> bool:
     )
 
 
-def _sample(image: Tensor, points: Tensor, padding: str) -> Tensor:
-    """`points` (N, 2, h, w) are -1..1 from the centre of the first pixel to the centre of the last."""
-    grid = points.permute(0, 2, 3, 1)
+def _sample(image: Tensor, x: Tensor, y: Tensor, padding: str, sampling: torch.dtype | None) -> Tensor:
+    """`x` and `y` (N, h, w) are -1..1 from the centre of the first pixel to the centre of the last."""
+    grid = torch.stack((x, y), -1)
+    if sampling is not None:
+        grid = grid.to(sampling)
     warped = F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=True)
     return warped.to(image.dtype)
 

@@ -82,8 +82,12 @@ class WorkFolder:
 
     def segments(self) -> list[Segment]:
         """The whole ones that follow each other from the beginning."""
+        return contiguous(self.all_segments(), self.job.first)
+
+    def all_segments(self) -> set[Segment]:
+        """Also those after a gap: a cluster finishes them in any order."""
         parsed = (Segment.parse(entry.name) for entry in self.path.iterdir())
-        return contiguous((segment for segment in parsed if segment is not None), self.job.first)
+        return {segment for segment in parsed if segment is not None}
 
     def pieces(self) -> list[Piece]:
         return [Piece(self.path / segment.file_name, segment.first) for segment in self.segments()]
