@@ -39,6 +39,7 @@ class Counts:
     workers: int = 1
     processes: int = 1  # that decode, render and encode side by side
     began_s: float = field(default_factory=time.perf_counter)
+    ended_s: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -47,7 +48,7 @@ class Counts:
 
     @property
     def elapsed_s(self) -> float:
-        return time.perf_counter() - self.began_s
+        return (self.ended_s or time.perf_counter()) - self.began_s
 
     @property
     def frames_per_s(self) -> float:
