@@ -22,6 +22,9 @@ from .progress import Counts
 from .streams import check_video, container_format, plan_streams
 from .work_folder import WorkFolder, check_output, folder_of
 
+#: A film whose pictures end so much before its stated length (often that of the sound) is worth a word.
+MISSING_S = 2
+
 
 @dataclass(frozen=True)
 class Destination:
@@ -129,6 +132,17 @@ def finish(prepared: Prepared) -> None:
     prepared.folder.remove()
 
 
+def shortcomings(prepared: Prepared, frames: int) -> list[str]:
+    """What is wrong with a source that was rendered to `frames` output frames in all."""
+    notes = []
+    if skipped := prepared.source.skipped_packets:
+        notes.append(f"{prepared.job.path}: {skipped} damaged packets were skipped; frames are missing there")
+    missing_s = (prepared.total - frames) / prepared.job.rate
+    if prepared.info.duration_known and missing_s > MISSING_S:
+        notes.append(f"{prepared.job.path}: its pictures end {float(missing_s):.1f} s before the length that it states")
+    return notes
+
+
 def keep_so_far(prepared: Prepared) -> Path | None:
     """Make what a stopped render has into a file that plays; None where there is nothing, or no room for it."""
     folder = prepared.folder
@@ -147,4 +161,4 @@ def keep_so_far(prepared: Prepared) -> Path | None:
     return target
 
 
-__all__ = ["Destination", "Prepared", "Stopped", "finish", "keep_so_far", "opener", "prepare", "render"]
+__all__ = ["Destination", "Prepared", "Stopped", "finish", "keep_so_far", "opener", "prepare", "render", "shortcomings"]
