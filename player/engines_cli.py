@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from drba.errors import DrbaError, InputError
 from drba.models import find
-from engines.built import request_for
 from engines.engine_cache import EngineCache, Entry
 
 if TYPE_CHECKING:
@@ -90,8 +89,11 @@ def run_build(arguments: argparse.Namespace) -> int:
         raise InputError(f"model {model.name} has no parts that TensorRT can run; expected a RIFE or DistilDRBA model")
     sizes = [parse_size(text) for text in arguments.sizes] or [SIZE_DEFAULT]
     builder, cache, status = make_builder(), EngineCache(), 0
+    from engines.build import request_for
+
     for width, height in sizes:
-        status = max(status, _build(request_for(model, width, height, arguments.scale, builder), builder, cache))
+        request = request_for(model, width, height, arguments.scale, builder.device)
+        status = max(status, _build(request, builder, cache))
     return status
 
 
@@ -145,7 +147,7 @@ def _state(found: EngineSet, cache: EngineCache) -> str:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from engines.build import compared_again
+    from engines.build import compared_again, request_for
 
     builder, cache, status = make_builder(), EngineCache(), 0
     sets = engine_sets(cache)
@@ -162,10 +164,10 @@ def run_verify(arguments: argparse.Namespace) -> int:
         elif verdict is None or not verdict["accepted"]:
             print(f"{found.title}: {_state(found, cache)}")
         else:
-            model = find(found.key["model"])
-            request = request_for(model, found.key["width"], found.key["height"], found.key["scale"], builder)
+            key = found.key
             try:
-                difference = compared_again(request, builder, cache, found.key["precision"])
+                request = request_for(find(key["model"]), key["width"], key["height"], key["scale"], builder.device)
+                difference = compared_again(request, builder, cache, key["precision"])
             except DrbaError as error:
                 print(f"drba: {error}", file=sys.stderr)
                 status = 1
