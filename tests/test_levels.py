@@ -245,10 +245,10 @@ def test_a_card_that_others_use_comes_back_when_they_have_finished() -> None:
     steps, costs, buffer_s = MACHINES["a network on a card"]
     busy = hog(20, 50, 6)
     player = Player(steps, costs, lambda now_s, r: busy(now_s, r) if r.model != "flow" else 1.0, buffer_s=buffer_s)
-    player.play(25)
+    player.play(30)
     assert player.level == "flow"
     changes = len(player.controller.changes)
-    assert player.play(24) == "flow" and len(player.controller.changes) == changes
+    assert player.play(19) == "flow" and len(player.controller.changes) == changes
     assert player.play(11) == "rife-4.26"
 
 
