@@ -57,7 +57,8 @@ class Watch:
         while time.monotonic() < end:
             if (av := self.mpv.get("avsync")) is not None and not self.mpv.get("seeking"):
                 self.av_ms.append(abs(av) * 1000)
-            self.mpv.wait_for(lambda until=time.monotonic() + 0.05: time.monotonic() > until)
+            soon = time.monotonic() + 0.05
+            self.mpv.wait_for(lambda until=soon: time.monotonic() > until)
             yield
 
     def drops_while(self, seconds: float) -> int:
