@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -37,6 +38,7 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         here = Path(__file__).parent  # workers import the functions of this module
         patch.setenv("PYTHONPATH", f"{here}:{here.parent}")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in the home folder
         with Cluster("local") as running:
             yield running
 
@@ -185,8 +187,8 @@ def test_scenes_found_in_many_stretches_are_those_of_one_pass(
 
 
 def test_a_film_that_a_worker_cannot_reach_is_one_line(cluster: Cluster, tmp_path: Path, clip_folder: Path) -> None:
-    job = replace(job_of(clips.standard(clip_folder).path), path=str(tmp_path / "elsewhere.mkv"))
-    with pytest.raises(
-        InputError, match=r"elsewhere\.mkv: not on .*; a cluster's machines need the film under one path"
-    ):
-        Distribution(cluster, job, print).segments()
+    job = job_of(clips.standard(clip_folder).path)
+    source = job.open_source()
+    source.close()
+    with pytest.raises(InputError, match=r"elsewhere\.mkv: no such file on .*; a cluster's machines need the film"):
+        settled_on(cluster, str(tmp_path / "elsewhere.mkv"))(job.spec(source.info))

@@ -10,11 +10,11 @@ them (`torch.utils.flop_counter`'s formulas; a fused multiply-add is two). Left 
 
 Bytes are what has to be read or written once, whatever is fused, an in-between, with n in-betweens a triplet:
 
-    (P + S + W) / n  +  f S + P
+    (P + S + W) / n  +  2 S + P
 
 P: bytes of a frame's planes, uploaded once a source frame and written once an in-between. S: bytes of what is kept of a
 source frame, its image in float32 and its features in the network's precision; written once a source frame, and each
-in-between reads that of its f frames. W: bytes of the weights, read once a triplet. Left out: everything between those,
+in-between reads that of the two frames around it (DistilDRBA sees the third one reduced only). W: bytes of the weights, read once a triplet. Left out: everything between those,
 which could stay in caches: flows, maps, and what one layer hands to the next. The last is `layer_bytes`, what is moved
 besides where every convolution and product reads its inputs and weights from memory and writes its result there.
 """
@@ -66,10 +66,10 @@ def cost(spec: ModelSpec, layout: FrameLayout, dtype: torch.dtype = torch.float3
     network = build_empty(spec, dtype=dtype, scale=scale)
     counted = _count(network, layout)
     weights = sum(parameter.nbytes for parameter in network.network.parameters())
-    kept, frames = _kept_bytes(spec, network, layout), 3 if spec.family == "distil" else 2
+    kept = _kept_bytes(spec, network, layout)
     return Cost(
         {name: count / IN_BETWEENS for name, count in counted.operations.items()},
-        (planes + kept + weights) / IN_BETWEENS + frames * kept + planes,
+        (planes + kept + weights) / IN_BETWEENS + 2 * kept + planes,
         counted.bytes / IN_BETWEENS,
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from drba.errors import EngineError, ServerError
 from drba.pixels import Plane
-from engines.base import EngineState, Motion, SourceFrame, StreamSpec, Triplet
+from engines.base import EngineState, SourceFrame, StreamSpec, Triplet
 from server.client import Client, Frame, FramePool, Session
 
 KEPT_FRAMES = 8  # source frames in the pool: those of the triplets being rendered
@@ -73,10 +73,6 @@ class ServerRenderer:
                     np.copyto(out, made)
         finally:
             self._pool.release(*slots, *(frame.slot for frame in frames if frame is not None))
-
-    def motion(self, triplet: Triplet) -> Motion | None:
-        """None: a server is asked for frames only."""
-        return None
 
     def close(self) -> None:
         if self._client is not None:
