@@ -67,8 +67,9 @@ class Prepared:
 Open = Callable[[StreamSpec], Renderer]
 
 
-def opener(server: str | None, say: Say, stop: threading.Event) -> Open:
-    """How renderers are opened: in this process (None), or at a server ("" is this user's own)."""
+def opener(server: str | None, say: Say = lambda text: None, stop: threading.Event | None = None) -> Open:
+    """How renderers are opened: in this process (None), or at a server ("" is this user's own). See `settled`
+    for `say` and `stop`."""
 
     def open_at_server(spec: StreamSpec) -> Renderer:
         from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
