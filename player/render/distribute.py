@@ -29,6 +29,7 @@ from .pipeline import Pipeline, Stopped, described
 from .progress import Counts
 from .run import Prepared, finish
 from .segments import Segment, scene_start, split
+from .settled import settled
 
 #: Film that one call of the scan looks at: long enough that seeking is nothing, short enough to keep many workers busy.
 SCAN_S = 60
@@ -177,11 +178,7 @@ def settle(film: tuple[StreamSpec, str]) -> tuple[str, str]:
     """Names of the model and the engine that this machine takes."""
     spec, path = film
     _check_reachable(path)
-<<<<<<< HEAD
     renderer = settled(open_renderer(spec), spec)
-=======
-    renderer = opener(None)(spec)
->>>>>>> 65a55ae20df66a0f63b2e6e4c6790e693eb404e6
     renderer.close()
     return renderer.model, renderer.engine
 
@@ -212,11 +209,7 @@ def render_segment(stretch: Stretch) -> Rendered:
     job, source = _opened(stretch)
     counts = Counts()
     try:
-<<<<<<< HEAD
         renderer = settled(open_renderer(job.spec(source.info)), job.spec(source.info))
-=======
-        renderer = opener(None)(job.spec(source.info))
->>>>>>> 65a55ae20df66a0f63b2e6e4c6790e693eb404e6
         try:
             with TemporaryDirectory(prefix="drba-render-") as folder:
                 pipeline = Pipeline(job, source, renderer, Path(folder), counts, threading.Event(), cores=1)

@@ -16,13 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from ..plan import Kind
 
 INTERVAL_S = 0.25
+#: What a render makes; a player may also reduce.
+KINDS = (Kind.SOURCE, Kind.HELD, Kind.CUT, Kind.INTERPOLATED)
 SECONDS = ("decode_s", "render_s", "encode_s", "wait_s")
 #: Fields of Counts that are sums over the work done.
-<<<<<<< HEAD
 GROWING = (*(kind.value for kind in KINDS), *SECONDS)
-=======
-GROWING = (*KINDS, *SECONDS)
->>>>>>> 65a55ae20df66a0f63b2e6e4c6790e693eb404e6
 
 
 @dataclass
@@ -237,11 +235,7 @@ class JsonDisplay:
     def _state(self, counts: Counts) -> dict[str, Any]:
         frames, rate = self._before + counts.frames, counts.frames_per_s
         left_s = max(0, self._fixed["total"] - frames) / rate if counts.frames else None
-<<<<<<< HEAD
         kinds = {kind.value: getattr(counts, kind.value) for kind in KINDS}
-=======
-        kinds = {kind: getattr(counts, kind) for kind in KINDS}
->>>>>>> 65a55ae20df66a0f63b2e6e4c6790e693eb404e6
         eta = None if left_s is None else round(left_s, 1)
         return {**self._fixed, "frames": frames, **kinds, "frames_per_s": round(rate, 2), "left_s": eta}
 
