@@ -159,7 +159,7 @@ def _film(
 ) -> int:
     request = make_request(arguments, source)
     destination = Destination(output, force=arguments.force, resume=arguments.resume)
-    open_engine = settled_on(cluster, source) if cluster else opener(_server(arguments.server))
+    open_engine = settled_on(cluster, source) if cluster else opener(_server(arguments.server), display.note, stop)
     prepared = prepare(request, destination, open_engine)
     try:
         for note in prepared.notes:

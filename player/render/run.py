@@ -19,6 +19,7 @@ from .join import Piece, join
 from .pipeline import Pipeline, Stopped
 from .prepare import RenderRequest, make_job
 from .progress import Counts
+from .settled import Say, settled
 from .streams import check_video, container_format, plan_streams
 from .work_folder import WorkFolder, check_output, folder_of
 
@@ -66,16 +67,19 @@ class Prepared:
 Open = Callable[[StreamSpec], Renderer]
 
 
-def opener(server: str | None) -> Open:
-    """How renderers are opened: in this process (None), or at a server ("" is this user's own)."""
-    if server is None:
-        return open_renderer
-    from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
+def opener(server: str | None, say: Say = lambda text: None, stop: threading.Event | None = None) -> Open:
+    """How renderers are opened: in this process (None), or at a server ("" is this user's own). See `settled`
+    for `say` and `stop`."""
 
-    return lambda spec: ServerRenderer(spec, server or None)
+    def open_at_server(spec: StreamSpec) -> Renderer:
+        from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
+
+        return settled(ServerRenderer(spec, server or None), spec, say, stop)
+
+    return (lambda spec: settled(open_renderer(spec), spec, say, stop)) if server is None else open_at_server
 
 
-def prepare(request: RenderRequest, destination: Destination, open_engine: Open = open_renderer) -> Prepared:
+def prepare(request: RenderRequest, destination: Destination, open_engine: Open) -> Prepared:
     """Everything that can be wrong is found here, before hours of work: DrbaError with one line."""
     output = destination.path
     check_input(request.path)
