@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from drba.networks.interpolator import Known
@@ -16,15 +17,44 @@ from .base import SourceFrame
 from .lanes import Staging
 
 CACHED_FRAMES = 4  # the three of a triplet and the next one's last; more are kept while more are in use
+FIXED_PLACES = CACHED_FRAMES + 1  # while the next frame comes in
+
+
+class Places:
+    """Buffers of frames' images. A frame's follows from its number, so that neighbours lie in the same few pairs of
+    buffers again and again: CUDA graphs are bound to places. Methods may be called by any thread."""
+
+    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
+        self._size, self._device = size, device
+        self._buffers: dict[int, Tensor] = {}
+        self._free = set(range(FIXED_PLACES))
+        self._lock = threading.Lock()
+
+    def take(self, number: int) -> tuple[int, Tensor]:
+        """(place, image (1, 3, H, W) float32) for the frame of that number: another place where its own is in use."""
+        with self._lock:
+            place = number % FIXED_PLACES
+            if place not in self._free:
+                others = [free for free in self._free if free >= FIXED_PLACES]
+                place = others[0] if others else max(FIXED_PLACES, max(self._buffers, default=0) + 1)
+            self._free.discard(place)
+            if place not in self._buffers:
+                self._buffers[place] = torch.empty((1, 3, *self._size), device=self._device)
+            return place, self._buffers[place]
+
+    def give(self, place: int) -> None:
+        with self._lock:
+            self._free.add(place)
 
 
 @dataclass
 class CachedFrame:
-    """`staging` until it was converted, then `image`; both, `known` and `motions` (by the number of the frame before)
-    belong to the thread on the compute lane. `users` are renders that run."""
+    """`staging` until it was converted, then `image` at its `place`; these, `known` and `motions` (by the number of the
+    frame before) belong to the thread on the compute lane. `users` are renders that run."""
 
     number: int
     staging: Staging | None
+    place: int | None = None
     image: Tensor | None = None
     known: Known | None = None
     motions: dict[int, Any] = field(default_factory=dict)

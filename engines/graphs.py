@@ -124,8 +124,9 @@ class GraphCache:
     def _first_times(
         self, name: str, key: Key, function: PartFunction, inputs: tuple[Tensor | None, ...], kept: bool
     ) -> tuple[Tensor, ...]:
-        """Plain the first time, since most sets of places of rare paths never come back; recorded the second time."""
-        if key not in self._seen:
+        """Plain the first time, since most sets of places of rare paths never come back; recorded the second time. A part
+        whose results are kept is recorded at once: other parts' inputs lie where its results do."""
+        if key not in self._seen and not kept:
             self._seen[key] = None
             while len(self._seen) > KNOWN_KEYS_MAX:
                 self._seen.popitem(last=False)

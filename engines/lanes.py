@@ -54,7 +54,11 @@ class Lanes:
     def upload(self, planes: Sequence[Plane]) -> Staging:
         """Copy planes, which the caller may then reuse, and start their way up. Then `used` or `unused`."""
         staging = self._uploads.take(UPLOADS_AHEAD)
-        self._layout.copy(planes, staging.host.numpy())
+        try:
+            self._layout.copy(planes, staging.host.numpy())
+        except BaseException:
+            self._uploads.give(staging)
+            raise
         with self._streams.stream(self._up):
             _copy(staging.host, staging.device)
             staging.event.record(self._up)

@@ -16,7 +16,7 @@ from drba.pixels import Plane
 
 from .base import StreamSpec, Triplet
 from .colour import ColourConverter
-from .frames import CachedFrame, FrameCache
+from .frames import CachedFrame, FrameCache, Places
 from .graphs import CudaRecorder, GraphCache, Recorder, with_graphs
 from .lanes import Lanes, Staging
 
@@ -50,7 +50,7 @@ class NetworkRenderer:
         self._padded = network.padded_size(spec.layout.height, spec.layout.width)
         self._lanes = Lanes(spec.layout, target)
         self._frames = FrameCache(lambda source: self._lanes.upload(source.planes), self._forgotten)
-        self._images: list[Tensor] = []  # buffers without a frame; fixed places are what CUDA graphs need
+        self._places = Places(self._padded, target)
         if target.type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes are fixed: the fastest algorithm is worth looking for
             recorder = recorder or CudaRecorder(target)
@@ -107,7 +107,7 @@ class NetworkRenderer:
         with self._lanes.computing():
             if self._graphs is not None:
                 self._graphs.clear()
-            self._images.clear()
+            self._places = Places(self._padded, self._network.device)
         self._lanes.close()
 
     def _enqueue(self, triplet: Triplet, times: Sequence[float], wanted: list[float], sent: dict[int, Staging]) -> None:
@@ -146,11 +146,11 @@ class NetworkRenderer:
 
     def _known(self, frame: CachedFrame) -> Known:
         if frame.image is None:
-            assert frame.staging is not None  # it is one or the other
-            place = self._images.pop() if self._images else self._new_image()
-            self._colour.to_rgb(self._lanes.arrived(frame.staging), place)
+            frame.place, frame.image = self._places.take(frame.number)
+        if frame.staging is not None:
+            self._colour.to_rgb(self._lanes.arrived(frame.staging), frame.image)
             self._lanes.used(frame.staging)
-            frame.image, frame.staging = place, None
+            frame.staging = None
         if frame.known is None:
             frame.known = self._network.known(frame.image)
         return frame.known
@@ -161,14 +161,11 @@ class NetworkRenderer:
             second.motions[first.number] = self._network.motion(self._known(first), self._known(second))
         return second.motions[first.number]
 
-    def _new_image(self) -> Tensor:
-        return torch.empty((1, 3, *self._padded), device=self._network.device)
-
     def _forgotten(self, frame: CachedFrame) -> None:
         if frame.staging is not None:
             self._lanes.unused(frame.staging)
-        if frame.image is not None:
-            self._images.append(frame.image)
+        if frame.place is not None:
+            self._places.give(frame.place)
 
 
 def _copy(source: Sequence[Plane], out: Sequence[Plane]) -> None:

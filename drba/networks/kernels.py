@@ -146,7 +146,7 @@ def planes_to_rgb(
     """
     kind, chroma, shifts = _geometry(planes, fmt)
     height, width = planes[0].shape
-    first, second, third = (*planes, *planes, *planes)[:3] if len(planes) == 1 else planes
+    first, second, third = _three(planes)
     _launch(
         f"planes{8 * fmt.sample_bytes}_to_rgb_{_SUFFIX[rgb.dtype]}",
         (rgb.shape[-1], rgb.shape[-2], 1),
@@ -163,12 +163,13 @@ def rgb_to_planes(
     """The inverse: `rgb` (1, 3, H, W), any strides, H and W at least the picture's -> rounded samples in `planes`."""
     kind, chroma, shifts = _geometry(planes, fmt)
     height, width = planes[0].shape
-    first, second, third = (*planes, *planes, *planes)[:3] if len(planes) == 1 else planes
+    first, second, third = _three(planes)
     _launch(
         f"rgb_{_SUFFIX[rgb.dtype]}_to_planes{8 * fmt.sample_bytes}",
         (chroma[0], chroma[1], 1),
         [
-            *(rgb, first, second, third, kind, width, height, *chroma, *shifts, *rgb.stride()[1:]),
+            *(rgb, first, second, third, kind, width, height),
+            *(*chroma, *shifts, *rgb.stride()[1:]),
             *map(float, (fmt.max_value, *levels, *matrix)),
         ],
     )
@@ -182,6 +183,11 @@ def _geometry(planes: Sequence[Tensor], fmt: PixelFormat) -> tuple[int, tuple[in
     kind = _RGB if fmt.is_rgb else _YUV if len(planes) == 3 else _GRAY
     height, width = planes[-1].shape
     return kind, (width, height), (fmt.chroma_shift_x, fmt.chroma_shift_y)
+
+
+def _three(planes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """A kernel takes three; of gray it reads the first."""
+    return (planes[0], planes[1], planes[2]) if len(planes) == 3 else (planes[0], planes[0], planes[0])
 
 
 def _launch(
