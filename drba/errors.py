@@ -35,3 +35,7 @@ class ModelError(DrbaError):
     """A model is unknown, its weights are missing or they do not fit the network."""
 
     exit_status = 2
+
+
+class EngineError(DrbaError):
+    """An engine cannot be built, does not compute what it should, or fails while it runs."""

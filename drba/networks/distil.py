@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .ifnet import BLOCK_STRIDE, Block, Encoder, Estimate, blend
+from .ifnet import BLOCK_STRIDE, Block, Encoder, Estimate, FoldedResidual, blend
 from .interpolator import DrmOptions, Interpolator, Known, Mode, in_chunks, time_tensor
 from .parts import Entry, NetworkPart, Precision, TensorSpec, torch_precision
-from .warp import Size, backward_warp, precise, resize
+from .warp import Size, backward_warp, precise, resize, size_of
 
 HIDDEN, FEATURES, CARRIED = 16, 16, 8
 CONTEXT = 3 * (3 + FEATURES)  # channels of three images and their encodings
@@ -52,9 +52,15 @@ class DistilNet(nn.Module):
             self.add_module(f"block{i}", Block(inputs, width, outputs))
         self.encode = Encoder(HIDDEN, FEATURES)
 
+    def fold(self) -> None:
+        """Fold every beta into its convolution."""
+        for i in range(len(self.spec.widths)):
+            block: Block = self.get_submodule(f"block{i}")  # type: ignore[assignment]
+            block.convblock = nn.Sequential(*(FoldedResidual(layer) for layer in block.convblock))  # type: ignore[arg-type]
+
     def encoded(self, image: Tensor, scale: float) -> Tensor:
         """Features of one frame, (1, 16, h, w) at `features_size`."""
-        size = self.features_size(image.shape[-2], image.shape[-1], scale)
+        size = self.features_size(*size_of(image), scale)
         return precise(self.encode(resize(image, size).to(self.encode.cnn0.weight.dtype)))
 
     def features_size(self, height: int, width: int, scale: float) -> Size:
@@ -77,24 +83,23 @@ class DistilNet(nn.Module):
         """
         n = len(time)
         middle = images[1], features[1]
-        pair = [(image.expand(n, -1, -1, -1), encoding.expand(n, -1, -1, -1)) for image, encoding in (middle, other)]
+        pair = [(_repeated(image, n), _repeated(encoding, n)) for image, encoding in (middle, other)]
         estimate, local_time = None, time
-        full = (images[0].shape[-2], images[0].shape[-1])
+        full = size_of(images[0])
         dtype = self.encode.cnn0.weight.dtype  # converted before it is copied together: half as much to copy
         for i, reduction in enumerate(self.spec.levels):
             level = reduction / scale
             size = _reduced_size(full, level)
-            context = torch.cat([resize(x, size).to(dtype) for x in (*images, *features)], 1).expand(n, -1, -1, -1)
+            context = _repeated(torch.cat([resize(x, size).to(dtype) for x in (*images, *features)], 1), n)
             if estimate is None:
-                pieces = [context, time.expand(n, 1, *size)]
+                pieces = [context, resize(time, size)]
             else:
                 # Above the frame's own size nothing is gained by warping there: warp at the full size, then enlarge.
                 work = size if level >= 1 else full
                 estimate = estimate.resized(work)
                 warped = _warped(pair, estimate.flow, work, sampling)
-                local_time = resize(local_time, size) if self.spec.makes_time else time.expand(n, 1, *size)
                 estimate = estimate.resized(size)
-                refine = [*(resize(x, size) for x in warped), local_time, estimate.mask, estimate.carried]
+                refine = [*(resize(x, size) for x in (*warped, local_time)), estimate.mask, estimate.carried]
                 pieces = ([context] if self.spec.sees_all else []) + refine + [estimate.flow / level]
             out = self.get_submodule(f"block{i}")(torch.cat([piece.to(dtype) for piece in pieces], 1))
             flow = out[:, :4] * level
@@ -107,11 +112,15 @@ class DistilNet(nn.Module):
         return blend(pair[0][0], pair[1][0], estimate.resized(full), sampling)
 
 
+def _repeated(x: Tensor, n: int) -> Tensor:
+    return x if n == 1 else x.expand(n, -1, -1, -1)
+
+
 def _warped(pair: list[tuple[Tensor, Tensor]], flow: Tensor, size: Size, sampling: torch.dtype | None) -> list[Tensor]:
     """Both images, then both encodings, at `size`; `flow` is in pixels of the full size."""
     images, encodings = [], []
     for (image, encoding), part in zip(pair, (flow[:, :2], flow[:, 2:]), strict=True):
-        part = part * (size[0] / image.shape[-2])
+        part = part * (size[0] / size_of(image)[0])
         layers = torch.cat((resize(image, size).to(encoding.dtype), resize(encoding, size)), 1)
         layers = backward_warp(layers, part, sampling=sampling)
         images.append(layers[:, :3])
@@ -122,16 +131,20 @@ def _warped(pair: list[tuple[Tensor, Tensor]], flow: Tensor, size: Size, samplin
 class DistilParts(nn.Module):
     """The parts of a network at one flow scale, see `networks.parts`."""
 
-    def __init__(self, network: DistilNet, scale: float, precision: Precision, sampling: torch.dtype | None) -> None:
+    def __init__(self, network: DistilNet, scale: float, precision: Precision) -> None:
         super().__init__()
-        self.network, self.scale, self.precision, self.sampling = network, scale, precision, sampling
+        self.network, self.scale, self.precision = network, scale, precision
+
+    def in_precision(self, precision: Precision) -> DistilParts:
+        """The same weights, frames stored and sampled as `precision` says."""
+        return DistilParts(self.network, self.scale, precision)
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         return (self.network.encoded(image, self.scale).to(self.precision.storage),)
 
     def render(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         images, features, (image, encoding, time) = inputs[:3], inputs[3:6], inputs[6:]
-        return (self.network(images, features, (image, encoding), time, self.scale, self.sampling),)
+        return (self.network(images, features, (image, encoding), time, self.scale, self.precision.sampling),)
 
     def network_parts(self, height: int, width: int) -> tuple[NetworkPart, ...]:
         """The parts at a padded size."""
@@ -171,16 +184,17 @@ class DistilInterpolator(Interpolator):
         scale: float = 1.0,
         mode: Mode = "reference",
     ) -> None:
+        if mode == "fast":
+            network.fold()
         network.to(dtype)
         super().__init__(network, size_multiple=SIZE_MULTIPLE, device=device, dtype=dtype, scale=scale, mode=mode)
-        own = DistilParts(network, self.scale, torch_precision(device, dtype), None)
-        self.parts = {"encode": own.encode, "render": own.render}
+        self._own = DistilParts(network, self.scale, torch_precision(device, dtype))
+        self.parts = {"encode": self._own.encode, "render": self._own.render}
 
     def network_parts(self, height: int, width: int, precision: Precision | None = None) -> tuple[NetworkPart, ...]:
         if not self.fast:
             return ()
-        precision = precision or torch_precision(self.device, self.dtype)
-        return DistilParts(self.network, self.scale, precision, precision.sampling).network_parts(height, width)
+        return self._own.in_precision(precision or self._own.precision).network_parts(height, width)
 
     def known(self, image: Tensor) -> Known:
         return Known(image, self._encoded(image))

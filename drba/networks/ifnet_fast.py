@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .ifnet import Block, Estimate, IFNet, ResidualConvolution, blend, exact_blocks
+from .ifnet import Block, Estimate, FoldedResidual, IFNet, ResidualConvolution, blend, exact_blocks
 from .parts import Entry, NetworkPart, Precision, TensorSpec
-from .warp import Size, backward_warp, backward_warp_reduced, corner_means, lies_in_rows, precise, resize
+from .warp import Size, backward_warp, backward_warp_reduced, corner_means, lies_in_rows, precise, resize, size_of
 
 FLOW_AND_MASK = 5  # channels
 
@@ -39,16 +39,15 @@ class FastBlock(nn.Module):
         self.entry_weight = nn.Parameter(weight * weight.new_tensor(factors).view(1, -1, 1, 1))
         self.entry_bias = nn.Parameter(cast(Tensor, cast(nn.Conv2d, first[0]).bias).clone())
         self.reduce = copy.deepcopy(second)
-        self.residual = nn.ModuleList(_beta_folded(cast(ResidualConvolution, layer)) for layer in block.convblock)
+        self.residual = nn.Sequential(*(FoldedResidual(cast(ResidualConvolution, layer)) for layer in block.convblock))
         leave, channels = cast(nn.ConvTranspose2d, block.lastconv[0]), 4 * outputs  # four pixels, shuffled apart
         self.leave_weight = nn.Parameter(leave.weight[:, :channels].clone())
         self.leave_bias = nn.Parameter(cast(Tensor, leave.bias)[:channels].clone())
 
     def forward(self, pieces: Pieces, *, one_by_one: bool) -> Tensor:
         """Pieces (N, some channels, H, W) -> (N, outputs, H, W), at least float32; H and W divisible by 4."""
-        x = self.reduce(self.activation(self._one_by_one(pieces) if one_by_one else self._together(pieces)))
-        for convolution in self.residual:
-            x = self.activation(x + convolution(x))
+        x = self.activation(self._one_by_one(pieces) if one_by_one else self._together(pieces))
+        x = self.residual(self.reduce(x))
         x = F.conv_transpose2d(x, self.leave_weight, self.leave_bias, stride=2, padding=1)
         return precise(F.pixel_shuffle(x, 2))
 
@@ -68,15 +67,6 @@ class FastBlock(nn.Module):
             total = convolved if total is None else total.add_(convolved)
             del piece
         return cast(Tensor, total)
-
-
-def _beta_folded(layer: ResidualConvolution) -> nn.Conv2d:
-    """conv(x) * beta as one convolution."""
-    folded = copy.deepcopy(layer.conv)
-    beta = layer.beta.detach().flatten()
-    folded.weight = nn.Parameter(folded.weight.detach() * beta.view(-1, 1, 1, 1))
-    folded.bias = nn.Parameter(cast(Tensor, folded.bias).detach() * beta)
-    return folded
 
 
 class FastIFNet(nn.Module):
@@ -127,7 +117,7 @@ class FastIFNet(nn.Module):
         return full, corner_means(full)
 
     def coarse(self, first_full: Tensor, second_full: Tensor) -> tuple[Tensor, ...]:
-        height, width = self.coarsest_size(*first_full.shape[-2:])
+        height, width = self.coarsest_size(*size_of(first_full))
         half = first_full.new_full((1, 1, height, width), 0.5)
         return (self._coarsest(first_full, second_full, half)[:, :4].contiguous(),)
 
@@ -141,7 +131,7 @@ class FastIFNet(nn.Module):
         second_corners: Tensor | None,
         timestep: Tensor,
     ) -> tuple[Tensor, ...]:
-        full = (first_image.shape[-2], first_image.shape[-1])
+        full = size_of(first_image)
         # Flow (in pixels of the full size), mask and carried features stay one tensor, (N, 5 or 13, h, w).
         known = self._coarsest(first_full, second_full, timestep)
         flow, mask = known[:, :4] * self.levels[0], known[:, 4:5]
@@ -159,13 +149,14 @@ class FastIFNet(nn.Module):
             flow = torch.add(known[:, :4], out[:, :4], alpha=level)
             mask = known[:, 4:5] + out[:, 4:5] if self.spec.adds_mask else out[:, 4:5]
             if block is not self.blocks[-1]:
-                known = torch.cat((flow, mask, out[:, 5:]), 1)
+                carried = (out[:, FLOW_AND_MASK:],) if self.spec.carries else ()  # exporters want no empty tensors
+                known = torch.cat((flow, mask, *carried), 1)
         estimate = Estimate(resize(flow, full), resize(mask, full), flow[:, :0])
         return (blend(first_image, second_image, estimate, None if self.rows else self.precision.sampling),)
 
     def _coarsest(self, first_full: Tensor, second_full: Tensor, timestep: Tensor) -> Tensor:
         """(N, 5 or 13, h, w): flow in pixels of h x w, mask, carried features."""
-        size = self.coarsest_size(first_full.shape[-2], first_full.shape[-1])
+        size = self.coarsest_size(*size_of(first_full))
         pieces: Pieces = [partial(resize, x, size) for x in (first_full, second_full, timestep)]
         out: Tensor = self.blocks[0](pieces, one_by_one=self.rows)
         return out
@@ -173,7 +164,7 @@ class FastIFNet(nn.Module):
     def _sampled(self, full: Tensor, corners: Tensor | None, flow: Tensor) -> Tensor:
         """All layers of a frame, warped, at the size of `flow`."""
         sampling = None if self.rows else self.precision.sampling
-        if full.shape[-2:] == flow.shape[-2:]:
+        if size_of(full) == size_of(flow):
             return backward_warp(full, flow, sampling=sampling)
         return backward_warp_reduced(full, corners, flow, sampling=sampling)
 

@@ -67,6 +67,11 @@ def _reduced_grid(size: Size, full: Size, device: torch.device, dtype: torch.dty
     return (pixel_grid(size, device, dtype) + 0.5) * ratio - 0.5
 
 
+def size_of(x: Tensor) -> Size:
+    """Height and width; numbers also where the call is being traced for export, so that they become constants."""
+    return int(x.shape[-2]), int(x.shape[-1])
+
+
 def precise(x: Tensor) -> Tensor:
     """`x` in at least float32: what coordinates, flow and sums are kept in."""
     return x if x.dtype == torch.float64 else x.float()
@@ -74,7 +79,7 @@ def precise(x: Tensor) -> Tensor:
 
 def resize(x: Tensor, size: Size) -> Tensor:
     """Bilinear, corners not aligned, no antialiasing: as every network here was trained. Identity for the same size."""
-    if x.shape[-2:] == size:
+    if size_of(x) == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
@@ -87,7 +92,7 @@ def backward_warp(
     Beyond the edge is the edge pixel (`padding` "border") or 0 ("zeros"). `sampling` is what pixels and coordinates are
     given to the sampler in, at least float32 if None; with one given the image is sampled plane by plane wherever it lies.
     """
-    height, width = image.shape[-2:]
+    height, width = size_of(image)
     flow = precise(flow)
     if sampling in EXACT and padding == "border" and kernels.usable(image, flow):
         return kernels.sample(image, flow, full=(height, width))
@@ -113,16 +118,17 @@ def backward_warp_reduced(
     two pixels around each new centre: averaging them first is the same wherever these four pixels share one flow, and
     costs h * w samples instead of H * W. `sampling` as for `backward_warp`.
     """
-    height, width = image.shape[-2:]
+    height, width = size_of(image)
     flow = precise(flow)
     if sampling in EXACT and corners is not None and kernels.usable(corners, flow):
         return kernels.sample(corners, flow, full=(height, width), shift=-0.5)
     if sampling is None and lies_in_rows(image):
-        place = flow + _reduced_grid((flow.shape[-2], flow.shape[-1]), (height, width), flow.device, flow.dtype)
+        place = flow + _reduced_grid(size_of(flow), (height, width), flow.device, flow.dtype)
         return _sample_rows(image, place, _averaged_taps)
     corners = corner_means(image) if corners is None else corners
-    x = flow[:, 0] * (2.0 / width) + _reduced_centres(flow.shape[-1], flow.device, flow.dtype)
-    y = flow[:, 1] * (2.0 / height) + _reduced_centres(flow.shape[-2], flow.device, flow.dtype).view(-1, 1)
+    rows, columns = size_of(flow)
+    x = flow[:, 0] * (2.0 / width) + _reduced_centres(columns, flow.device, flow.dtype)
+    y = flow[:, 1] * (2.0 / height) + _reduced_centres(rows, flow.device, flow.dtype).view(-1, 1)
     return _sample(corners, x, y, "border", sampling)
 
 
