@@ -330,7 +330,7 @@ def _refused(request: EngineRequest, builder: Builder, refusals: list[str]) -> E
 _BUILDING = threading.Lock()
 
 
-class _one_at_a_time:  # noqa: N801 - used as a function
+class _one_at_a_time:
     def __init__(self, check_wanted: Callable[[], None]) -> None:
         self._check_wanted = check_wanted
 
