@@ -107,11 +107,15 @@ class Lanes:
         """A result that nobody wants."""
         self._downloads.give(staging)
 
-    def close(self) -> None:
-        """Wait for everything that was enqueued and free the memory. Nothing may be enqueued any more."""
+    def settle(self) -> None:
+        """Wait for everything that was enqueued: before what it uses is taken away."""
         if self._device.type == "cuda":
             for stream in (self._up, self._compute, self._down):
                 stream.synchronize()
+
+    def close(self) -> None:
+        """Wait for everything that was enqueued and free the memory. Nothing may be enqueued any more."""
+        self.settle()
         self._uploads.clear()
         self._downloads.clear()
 

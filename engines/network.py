@@ -12,6 +12,7 @@ from torch import Tensor
 import drba
 from drba.models import ModelSpec
 from drba.networks.interpolator import DrmOptions, Interpolator, Known
+from drba.networks.levers import Levers, with_levers
 from drba.pixels import Plane
 
 from .base import StreamSpec, Triplet
@@ -19,6 +20,10 @@ from .colour import ColourConverter
 from .frames import CachedFrame, FrameCache, Places
 from .graphs import CudaRecorder, GraphCache, Recorder, with_graphs
 from .lanes import Lanes, Staging
+
+#: Less to do for the same numbers, also within half precision (docs/cuda.md). `shuffles` is more arithmetic for what may
+#: be a faster convolution: it waits for a measurement.
+GPU_LEVERS = Levers(together=True, sums=True)
 
 
 class NetworkRenderer:
@@ -36,18 +41,20 @@ class NetworkRenderer:
         device: str = "auto",
         *,
         mode: str = "fast",
+        levers: Levers | None = None,
         graphs: bool = True,
         recorder: Recorder | None = None,
     ) -> None:
-        """ModelError where weights are missing or do not fit. `mode` is "fast" or "reference" (docs/networks.md);
-        `graphs` False runs without CUDA graphs, for comparing; `recorder` takes the place of CUDA's in tests."""
-        network = drba.load(model.name, device=device, scale=spec.scale, mode=mode)
-        target = network.device
+        """ModelError where weights are missing or do not fit. `mode` is "fast" or "reference" (docs/networks.md).
+        `levers` (None: what suits the device) and `graphs` False are for comparing; `recorder` takes the place of CUDA's
+        in tests."""
+        self.interpolator = drba.load(model.name, device=device, scale=spec.scale, mode=mode)
+        target = self.interpolator.device
         self.model = model.name
         self.engine = f"torch-{target.type}"
         self._spec = spec
         self._colour = ColourConverter(spec.layout, spec.matrix, spec.full_range, target)
-        self._padded = network.padded_size(spec.layout.height, spec.layout.width)
+        self._padded = self.interpolator.padded_size(spec.layout.height, spec.layout.width)
         self._lanes = Lanes(spec.layout, target)
         self._frames = FrameCache(lambda source: self._lanes.upload(source.planes), self._forgotten)
         self._places = Places(self._padded, target)
@@ -55,15 +62,16 @@ class NetworkRenderer:
             torch.backends.cudnn.benchmark = True  # shapes are fixed: the fastest algorithm is worth looking for
             recorder = recorder or CudaRecorder(target)
         self._graphs = GraphCache(recorder) if recorder is not None and graphs else None
-        self.use(network)
+        self.use(with_levers(self.interpolator, levers or (GPU_LEVERS if target.type == "cuda" else Levers())))
         self._running, self._closed = 0, False
         self._state = threading.Lock()
 
     def use(self, network: Interpolator, engine: str | None = None) -> None:
-        """Go over to another interpolator of the same model and size (one `with_parts` built for the device) between two
-        triplets; `engine` is its name."""
+        """Go over to another interpolator of the same model and size between two triplets, such as `self.interpolator`
+        with parts that were built for the device; `engine` is its name."""
         with self._lanes.computing():
             if self._graphs is not None:
+                self._lanes.settle()
                 self._graphs.clear()
                 network = with_graphs(network, self._graphs, self._padded)
             self._network = network
@@ -105,9 +113,10 @@ class NetworkRenderer:
     def _free(self) -> None:
         self._frames.shrink()
         with self._lanes.computing():
+            self._lanes.settle()
             if self._graphs is not None:
                 self._graphs.clear()
-            self._places = Places(self._padded, self._network.device)
+            self._places = Places(self._padded, self.interpolator.device)
         self._lanes.close()
 
     def _enqueue(self, triplet: Triplet, times: Sequence[float], wanted: list[float], sent: dict[int, Staging]) -> None:

@@ -35,7 +35,7 @@ def with_levers(interpolator: Interpolator, levers: Levers) -> Interpolator:
     """The interpolator with its parts computed by a rewritten copy of the network; itself where it has no parts."""
     owners = {getattr(part, "__self__", None) for part in interpolator.parts.values()}
     (owner,) = owners if len(owners) == 1 else (None,)
-    if not isinstance(owner, nn.Module):
+    if not isinstance(owner, nn.Module) or levers == Levers():
         return interpolator
     rewritten = copy.deepcopy(owner)
     with torch.no_grad():
