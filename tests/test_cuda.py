@@ -3,7 +3,6 @@ test_network_renderer.py and test_levers.py."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -164,17 +163,8 @@ def test_closing_gives_the_memory_back(models: None) -> None:
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     renderer, frames = opened(), film(12)
-    done = threading.Event()
-
-    def play() -> None:
-        for middle in range(1, 11):
-            rendered(renderer, frames, middle)
-        done.set()
-
-    thread = threading.Thread(target=play)
-    thread.start()
-    thread.join()
-    assert done.is_set()
+    for middle in range(1, 11):
+        rendered(renderer, frames, middle)
     renderer.close()
     del renderer
     assert torch.cuda.memory_allocated() <= before + (16 << 20)  # cuBLAS keeps a workspace
