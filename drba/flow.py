@@ -40,6 +40,11 @@ class FlowInterpolator:
             factor = self._estimator.factor
             self._warpers[shape] = PlaneWarper(shape, flow_shape, factor >> shift_x, factor >> shift_y)
 
+    @property
+    def cell_px(self) -> int:
+        """Full-size pixels that one cell of a flow stands for, in each direction."""
+        return self._estimator.factor
+
     def flow(
         self, number_a: int, a: Sequence[Plane], number_b: int, b: Sequence[Plane], *, rough: bool = False
     ) -> NDArray[np.float32]:

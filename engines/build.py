@@ -4,7 +4,7 @@ For a renderer (all of it may be called from any thread):
 
     request = EngineRequest(model.name, *interpolator.padded_size(height, width), interpolator.scale, load)
     engines = cached_engines(request, builder, cache)        # Engines, or None: not built yet
-    build = EngineBuild(request, builder, cache)             # a thread; .state .progress .message, .cancel()
+    build = EngineBuild(request, builder, cache)             # a thread; .state .progress .message .watch() .cancel()
     ...                                                      # play with PyTorch; now and then:
     if build.state == "done":                                # and build.engines is there
         interpolator = build.engines.attach(interpolator)    # between two triplets; the next one with state=None
@@ -25,8 +25,8 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -49,9 +49,9 @@ VERIFYING_SHARE = 0.05  # of the progress
 
 Report = Callable[[float], bool]  # how far, 0..1 -> whether to go on
 Load = Callable[[torch.dtype], Interpolator]
-#: waiting for another build; the last four are final. "refused": it was built, and no precision agreed with PyTorch.
-State = Literal["waiting", "building", "verifying", "done", "refused", "failed", "cancelled"]
-FINAL: tuple[State, ...] = ("done", "refused", "failed", "cancelled")
+#: "waiting" is for another build to end; the last three are final.
+State = Literal["waiting", "building", "verifying", "done", "failed", "cancelled"]
+FINAL: tuple[State, ...] = ("done", "failed", "cancelled")
 
 
 class BuildCancelled(Exception):
@@ -131,7 +131,8 @@ def cached_engines(
 class EngineBuild:
     """A build in a thread of its own, which begins at once (or when the build before it has ended).
 
-    `progress` is 0..1 within the precision that is being tried, `message` one line for the viewer. Read them at any time.
+    `progress` is 0..1 within the precision that is being tried, `message` one line for the viewer. `refused` says of a
+    build that "failed" that it was built and no precision agreed with PyTorch. Read them at any time, in any thread.
     """
 
     def __init__(
@@ -141,13 +142,26 @@ class EngineBuild:
         cache: EngineCache,
         precisions: Sequence[str] = ENGINE_PRECISIONS,
     ) -> None:
-        self.request, self.state, self.progress = request, "waiting", 0.0  # type: tuple[EngineRequest, State, float]
+        self.request = request
+        self.state: State = "waiting"
+        self.progress = 0.0
+        self.refused = False
         self.message = f"{builder.name}: {request} waits for another build"
         self.engines: Engines | None = None
         self._builder, self._cache, self._precisions = builder, cache, precisions
+        self._changed: Callable[[], None] = lambda: None
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"build {request}", daemon=True)
         self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """Of the builder."""
+        return self._builder.name
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` after every change from now on, in the build's thread; one watcher at a time."""
+        self._changed = changed
 
     def cancel(self) -> None:
         """Ask the build to end; it does so at its next step. Parts that are finished stay in the cache."""
@@ -165,7 +179,8 @@ class EngineBuild:
         except BuildCancelled:
             self._end("cancelled", "was cancelled")
         except EngineRefused as error:
-            self._end("refused", str(error))
+            self.refused = True
+            self._end("failed", str(error))
         except DrbaError as error:
             self._end("failed", str(error))
         except Exception as error:  # what a compiler or the device raises must not end the server
@@ -182,14 +197,13 @@ class EngineBuild:
             if verdict is not None and not verdict["accepted"]:
                 refusals.append(f"{name}: {verdict['difference']}")
                 continue
-            self.state, self.progress = "building", 0.0
+            self._tell("building", 0.0, f"building {self.request} {name}")
             engines = self._engines(candidate)
             digests = candidate.digests(engines)
             result = candidate.loaded(engines)
             if verdict is None or verdict["engines"] != digests:
                 self._check_wanted()
-                self.state = "verifying"
-                self.message = f"{self._builder.name}: verifying {self.request} {name}"
+                self._tell("verifying", 1 - VERIFYING_SHARE, f"verifying {self.request} {name}")
                 if reference is None:
                     reference = self._render(self.request.load(torch.float32))
                 found = difference(self._render(result.attach(candidate.interpolator)), reference)
@@ -215,9 +229,9 @@ class EngineBuild:
         for name, graph in graphs.items():
 
             def report(fraction: float, name: str = name, begin: int = built, size: int = len(graph)) -> bool:
-                self.progress = (1 - VERIFYING_SHARE) * (begin + size * fraction) / total
+                progress = (1 - VERIFYING_SHARE) * (begin + size * fraction) / total
                 precision = candidate.precision.name
-                self.message = f"{self._builder.name}: building {self.request} {precision}, {name} {fraction:.0%}"
+                self._tell("building", progress, f"building {self.request} {precision}, {name} {fraction:.0%}")
                 return not self._cancelled.is_set()
 
             self._check_wanted()
@@ -226,7 +240,6 @@ class EngineBuild:
             candidate.keep(name, engine, timings)
             engines[name] = engine
             built += len(graph)
-        self.progress = 1 - VERIFYING_SHARE
         return engines
 
     def _render(self, interpolator: Interpolator) -> Tensor:
@@ -238,10 +251,27 @@ class EngineBuild:
 
     def _end(self, state: State, what: str) -> None:
         log.info("%s: %s %s", self._builder.name, self.request, what)
-        self.message = f"{self._builder.name}: {what}"
-        if state == "done":
-            self.progress = 1.0
+        self._tell(state, 1.0 if state == "done" else self.progress, what)
+
+    def _tell(self, state: State, progress: float, what: str) -> None:
+        """The state last: who sees "done" finds the rest as it is then."""
+        self.progress, self.message = progress, f"{self._builder.name}: {what}"
         self.state = state
+        self._changed()
+
+
+def compared_again(request: EngineRequest, builder: Builder, cache: EngineCache, precision: str) -> Difference | None:
+    """Compare stored engines with PyTorch anew and keep the new verdict; None where they are not all there."""
+    candidate = _Candidate(request, builder, cache, PRECISIONS[precision])
+    engines = candidate.stored()
+    if engines is None:
+        return None
+    with _stream(builder):
+        reference = render_test(request.load(torch.float32), request.height, request.width)
+        result = candidate.loaded(engines).attach(candidate.interpolator)
+        found = difference(render_test(result, request.height, request.width), reference)
+    candidate.judge(found, candidate.digests(engines))
+    return found
 
 
 class _Candidate:
@@ -330,15 +360,13 @@ def _refused(request: EngineRequest, builder: Builder, refusals: list[str]) -> E
 _BUILDING = threading.Lock()
 
 
-class _one_at_a_time:
-    def __init__(self, check_wanted: Callable[[], None]) -> None:
-        self._check_wanted = check_wanted
-
-    def __enter__(self) -> None:
-        while not _BUILDING.acquire(timeout=0.2):
-            self._check_wanted()
-
-    def __exit__(self, *_: object) -> None:
+@contextmanager
+def _one_at_a_time(check_wanted: Callable[[], None]) -> Iterator[None]:
+    while not _BUILDING.acquire(timeout=0.2):
+        check_wanted()
+    try:
+        yield
+    finally:
         _BUILDING.release()
 
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
-from statistics import median
-
-import numpy as np
-import platformdirs
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from drba import weights
 from drba.errors import DrbaError
 from drba.models import ModelSpec, find
-from drba.pixels import FrameLayout
 
-from .base import Renderer, SourceFrame, StreamSpec, Triplet
+from .base import LocalRenderer, StreamSpec
+from .calibration import Calibration, limit_ms
+from .registry import Engine
 
 log = logging.getLogger(__name__)
 
@@ -34,86 +26,60 @@ CANDIDATES = (
     "distil-drba-v2-lite",
     "rife-4.6",
 )
-#: In-betweens a second that playing needs: 24 -> 60 fps asks for 48, and decoding and hand-over want their share.
-NEEDED_PER_SECOND = 60
-WARM_UP, MEASURED = 2, 3
-CACHE_DIR_ENV = "DRBA_CACHE_DIR"
-
-Open = Callable[[StreamSpec, ModelSpec], Renderer]
 
 
-def choose(spec: StreamSpec, open_network: Open) -> Renderer | None:
-    """The renderer of the best fast enough model, or None where the flow-only interpolator is the best there is.
+@dataclass(frozen=True)
+class FastEnough:
+    """A model with what plays it, and the better engine that would have to be built for it, if there is one."""
 
-    Nothing is imported or measured where no candidate is installed. Measurements are kept by machine, model and size.
+    model: ModelSpec
+    renderer: LocalRenderer
+    to_build: Engine | None
+
+
+def choose(spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]]) -> FastEnough | str:
+    """The best model that is fast enough on one of its `usable` engines (best first), or else in one line why the
+    flow-only interpolator is the best there is.
+
+    Nothing is imported or measured where no candidate is installed. An engine that would have to be built first does not
+    count: how fast it will be is not known, and a build of minutes may be for nothing.
     """
     installed = [model for model in map(find, CANDIDATES) if weights.is_installed(model)]
-    cache = _Cache()
+    if not installed:
+        return f"no network is installed: drba models fetch {CANDIDATES[0]}"
+    why_not = ""
     for model in installed:
-        key = f"{platform.node()}/{os.cpu_count()}/{model.name}/{spec.layout.width}x{spec.layout.height}/{spec.scale:g}"
-        known_ms = cache.get(key)
-        if known_ms is not None and known_ms > 1000 / NEEDED_PER_SECOND:
-            continue
-        try:
-            renderer = open_network(spec, model)
-            if known_ms is None:
-                known_ms = measure_ms(renderer, spec.layout)
-                cache.put(key, known_ms)
-                log.info("%s on %s: %.1f ms an in-between at %s", model.name, renderer.engine, known_ms, key)
-        except DrbaError as error:
-            log.warning("%s", error)
-            continue
-        if known_ms <= 1000 / NEEDED_PER_SECOND:
-            return renderer
-        renderer.close()
-    return None
+        to_build: Engine | None = None
+        for engine in usable(model):
+            try:
+                found = open_if_fast(spec, model, engine)
+            except DrbaError as error:
+                log.warning("%s on %s: %s", model.name, engine.name, error)
+                why_not = str(error)
+                continue
+            if isinstance(found, float):
+                why_not = f"{model.name} on {engine.name} takes {found:.0f} ms, expected {limit_ms():.0f} or less"
+            elif found is None:
+                to_build = to_build or engine
+            else:
+                return FastEnough(model, found, to_build)
+    return why_not
 
 
-def measure_ms(renderer: Renderer, layout: FrameLayout) -> float:
-    """Median milliseconds an in-between of generated moving frames, two a triplet; stops early where it is hopeless."""
-    rng = np.random.default_rng(1)
-    texture = rng.integers(0, layout.format.max_value + 1, (layout.height + 64, layout.width + 64))
-    frames = []
-    for number in range(WARM_UP + MEASURED + 2):
-        planes = layout.views(bytearray(layout.frame_bytes))
-        for plane in planes:
-            plane[:] = texture[number : number + plane.shape[0], : plane.shape[1]]
-        frames.append(SourceFrame(number, planes))
-    outputs = [layout.views(bytearray(layout.frame_bytes)) for _ in range(2)]
-    took_ms = []
-    for k in range(WARM_UP + MEASURED):
-        began = time.perf_counter()
-        renderer.render(Triplet(frames[k], frames[k + 1], frames[k + 2]), (0.75, 1.25), outputs)
-        took_ms.append((time.perf_counter() - began) * 1000 / len(outputs))
-        if took_ms[-1] > 20 * 1000 / NEEDED_PER_SECOND:
-            return took_ms[-1]
-    return median(took_ms[WARM_UP:])
-
-
-class _Cache:
-    """Milliseconds by key in a small JSON file; a file that cannot be read or written only costs a new measurement."""
-
-    def __init__(self) -> None:
-        folder = os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False)
-        self._path = Path(folder) / "calibration.json"
-
-    def get(self, key: str) -> float | None:
-        value = self._read().get(key)
-        return value if isinstance(value, float) else None
-
-    def put(self, key: str, value: float) -> None:
-        data = {**self._read(), key: round(value, 2)}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False) as file:
-                json.dump(data, file, indent=1)
-            os.replace(file.name, self._path)
-        except OSError as error:
-            log.warning("the calibration cannot be kept in %s: %s", self._path, error.strerror)
-
-    def _read(self) -> dict[str, object]:
-        try:
-            data = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
+def open_if_fast(spec: StreamSpec, model: ModelSpec, engine: Engine) -> LocalRenderer | float | None:
+    """The renderer, or its milliseconds an in-between where that is too slow for playing, or None where the engine has to
+    be built first. What was too slow before is not even opened.
+    """
+    calibration = Calibration()
+    milliseconds = calibration.known_ms(spec, model, engine)
+    if milliseconds is not None and milliseconds > limit_ms():
+        return milliseconds
+    renderer = engine.open(spec, model)
+    if renderer is None:
+        return None
+    if milliseconds is None:
+        milliseconds = calibration.measure(spec, model, engine, renderer)
+    if milliseconds <= limit_ms():
+        return renderer
+    renderer.close()
+    return milliseconds

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import drba
+from drba.drm import distance_ratio
 from drba.models import ModelSpec
 from drba.networks.interpolator import DrmOptions, Interpolator, Known
 from drba.networks.levers import Levers, with_levers
 from drba.pixels import Plane
+from drba.stages import stage
 
-from .base import StreamSpec, Triplet
+from .base import Motion, SourceFrame, StreamSpec, Triplet
 from .colour import ColourConverter
 from .frames import CachedFrame, FrameCache, Places
 from .graphs import CudaRecorder, GraphCache, Recorder, with_graphs
@@ -92,7 +96,8 @@ class NetworkRenderer:
             if wanted:
                 self._enqueue(triplet, times, wanted, sent)
             for index in sorted(sent):
-                self._lanes.fetch(sent[index], outputs[index])
+                with stage("download"):
+                    self._lanes.fetch(sent[index], outputs[index])
                 del sent[index]
         finally:
             for staging in sent.values():
@@ -119,31 +124,60 @@ class NetworkRenderer:
             self._places = Places(self._padded, self.interpolator.device)
         self._lanes.close()
 
-    def _enqueue(self, triplet: Triplet, times: Sequence[float], wanted: list[float], sent: dict[int, Staging]) -> None:
-        """Put everything on the lanes, the results' way down included; `sent` receives them by their place in `times`."""
-        sources = (triplet.previous, triplet.middle, triplet.following)
-        held = self._frames.hold([source for source in sources if source is not None])
+    def motion(self, triplet: Triplet) -> Motion | None:
+        with self._held(triplet) as frames, self._lanes.computing():
+            middle = self._known(frames[1])
+            flows = []
+            for frame in (frames[0], frames[2]):
+                flow = None if frame is None else self.interpolator.flow(middle.image, self._known(frame).image)
+                if frame is not None and flow is None:
+                    return None
+                flows.append(None if flow is None else flow[..., : self._spec.layout.height, : self._spec.layout.width])
+            before, after = flows
+            ratio = None
+            if before is not None and after is not None:
+                intervals = {"interval10": triplet.interval_before, "interval12": triplet.interval_after}
+                ratio = distance_ratio(before, after, **intervals)[0][0, 0].cpu().numpy()
+            return Motion(_pixels(before), _pixels(after), ratio)
+
+    @contextmanager
+    def _held(self, triplet: Triplet) -> Iterator[tuple[CachedFrame | None, CachedFrame, CachedFrame | None]]:
+        """Previous, middle and following frame, on their way up or there already."""
+        sources = [source for source in (triplet.previous, triplet.middle, triplet.following) if source is not None]
+        with stage("upload"):
+            held = self._frames.hold(sources)
+        by_number = {frame.number: frame for frame in held}
+
+        def found(source: SourceFrame | None) -> CachedFrame | None:
+            return None if source is None else by_number[source.number]
+
         try:
-            by_number = {frame.number: frame for frame in held}
-            frames = [None if source is None else by_number[source.number] for source in sources]
-            drm = DrmOptions(self._spec.linear, triplet.interval_before, triplet.interval_after)
-            with self._lanes.computing():
-                for time, rgb in self._rendered(frames, wanted, drm):
-                    for index in (i for i, asked in enumerate(times) if asked == time):
-                        staging = sent[index] = self._lanes.outgoing()
-                        self._colour.to_planes(rgb, staging.device)
-                        self._lanes.send(staging)
+            yield found(triplet.previous), by_number[triplet.middle.number], found(triplet.following)
         finally:
             self._frames.release(held)
 
+    def _enqueue(self, triplet: Triplet, times: Sequence[float], wanted: list[float], sent: dict[int, Staging]) -> None:
+        """Put everything on the lanes, the results' way down included; `sent` receives them by their place in `times`."""
+        drm = DrmOptions(self._spec.linear, triplet.interval_before, triplet.interval_after)
+        with self._held(triplet) as frames, self._lanes.computing(), stage("network"):
+            for time, rgb in self._rendered(frames, wanted, drm):
+                for index in (i for i, asked in enumerate(times) if asked == time):
+                    with stage("download"):
+                        staging = sent[index] = self._lanes.outgoing()
+                        self._colour.to_planes(rgb, staging.device)
+                        self._lanes.send(staging)
+
     def _rendered(
-        self, frames: Sequence[CachedFrame | None], times: list[float], drm: DrmOptions
+        self,
+        frames: tuple[CachedFrame | None, CachedFrame, CachedFrame | None],
+        times: list[float],
+        drm: DrmOptions,
     ) -> Iterator[tuple[float, Tensor]]:
         """Each frame must be read before the next is asked for, which may overwrite it (`engines.graphs`)."""
-        previous, middle, following = (None if frame is None else self._known(frame) for frame in frames)
-        assert middle is not None
+        previous, following = (None if frame is None else self._known(frame) for frame in (frames[0], frames[2]))
+        middle = self._known(frames[1])
         before = after = None
-        if frames[0] is not None and frames[1] is not None and frames[2] is not None:
+        if frames[0] is not None and frames[2] is not None:
             before = self._network.turned(self._motion(frames[0], frames[1]))
             after = self._motion(frames[1], frames[2])
         step = self._network.batch_max or len(times)
@@ -157,8 +191,9 @@ class NetworkRenderer:
         if frame.image is None:
             frame.place, frame.image = self._places.take(frame.number)
         if frame.staging is not None:
-            self._colour.to_rgb(self._lanes.arrived(frame.staging), frame.image)
-            self._lanes.used(frame.staging)
+            with stage("upload"):
+                self._colour.to_rgb(self._lanes.arrived(frame.staging), frame.image)
+                self._lanes.used(frame.staging)
             frame.staging = None
         if frame.known is None:
             frame.known = self._network.known(frame.image)
@@ -175,6 +210,10 @@ class NetworkRenderer:
             self._lanes.unused(frame.staging)
         if frame.place is not None:
             self._places.give(frame.place)
+
+
+def _pixels(flow: Tensor | None) -> NDArray[np.float32] | None:
+    return None if flow is None else flow[0].permute(1, 2, 0).cpu().numpy()
 
 
 def _copy(source: Sequence[Plane], out: Sequence[Plane]) -> None:

@@ -5,7 +5,8 @@
 -- track or the other. Needs mpv 0.33 or newer. Written for Lua 5.1.
 --
 -- Keys, rebindable in input.conf by name:   D script-binding drba/toggle
--- Messages:                                 script-message-to drba toggle | on | off
+--                                           X script-binding drba/cancel-build (no key by default)
+-- Messages:                                 script-message-to drba toggle | on | off | cancel-build
 
 local mp = require "mp"
 local msg = require "mp.msg"
@@ -19,6 +20,7 @@ local options = {
     model = "auto",          -- what draws the in-betweens
     engine = "auto",         -- how it is executed
     scale = 1.0,             -- optical flow scale: 0.5 faster, 2 finer
+    quality = "auto",        -- auto, or a level for good: quality, balanced, fast, source
     scdet = true,            -- find scene cuts
     scdet_threshold = 0.3,   -- 0 to 1, larger finds more
     start = false,           -- begin with DRBA on
@@ -235,7 +237,7 @@ local function announce_when_shown()
     local position = mp.get_property_number("time-pos")
     if position and position >= film.first_between and not mp.get_property_bool("seeking") then
         film.announced = true
-        say(string.format("DRBA on: %s -> %s, %s", rate_text(film.source_fps), rate_text(film.output_fps), film.model))
+        say(string.format("DRBA on: %s -> %s, %s", rate_text(film.source_fps), rate_text(film.output_fps), film.level))
     end
 end
 mp.observe_property("time-pos", "number", function()
@@ -269,6 +271,9 @@ local function new_film()
         rotate = nil,         -- the viewer's video-rotate, while ours is set
         turned = 0,           -- rotation of the film's own picture, in degrees
         saved_state = nil,    -- the viewer's watch-later-options, while ours are set
+        note = "",            -- which engine draws, and why; as last logged
+        building = "",        -- the engine that is being built to take over
+        tenths = -1,          -- of that build, as last said
     }
 end
 
@@ -293,6 +298,7 @@ open_film = function()
         pixel_aspect = mp.get_property_number("video-params/par", 0),
         display_fps = mp.get_property_number("display-fps", 0),
         fps = options.fps, model = options.model, engine = options.engine, scale = options.scale,
+        quality = options.quality,
         scdet = options.scdet, scdet_threshold = options.scdet_threshold,
     })
 end
@@ -328,8 +334,25 @@ end)
 
 on_bridge("interpolating", function(data)
     if not film or data.id ~= film.id then return end
-    film.first_between, film.model = data.time_s, data.model
+    film.first_between, film.level = data.time_s, data.level
     announce_when_shown()
+end)
+
+-- Which engine draws goes to the log. A build is on the screen when it starts, at every tenth of the way, and when it has ended.
+on_bridge("drba-engine", function(data)
+    if not film or data.id ~= film.id then return end
+    local was_building = film.building ~= ""
+    film.model, film.building = data.model, data.building
+    if film.building ~= "" then
+        local tenths = math.floor(data.progress * 10 + 1e-6)
+        if tenths ~= film.tenths then
+            say(string.format("DRBA: building the %s engine, %d %%", film.building, tenths * 10))
+        end
+        film.tenths = tenths
+    elseif data.note ~= film.note then
+        if was_building then say("DRBA: " .. data.note, 6) else msg.info("DRBA: " .. data.note) end
+        film.note, film.tenths = data.note, -1
+    end
 end)
 
 on_bridge("notice", function(data)
@@ -384,7 +407,17 @@ end)
 -- A script may be loaded while a file is playing: drba-player loads this one, and mpv's load-script does at any time.
 if selected_video() and mp.get_property_native("video-params") then file_loaded() end
 
+local function cancel_build()
+    if film and film.building ~= "" then
+        ask_bridge("cancel-build", {id = film.id})
+    else
+        say("DRBA: no engine is being built")
+    end
+end
+
 mp.add_key_binding("D", "toggle", toggle)
+mp.add_key_binding(nil, "cancel-build", cancel_build)
 mp.register_script_message("toggle", toggle)
 mp.register_script_message("on", turn_on)
 mp.register_script_message("off", turn_off)
+mp.register_script_message("cancel-build", cancel_build)

@@ -1,4 +1,4 @@
-"""`drba bench quality` and `drba bench speed`: their arguments. Nothing else is imported before one of them runs."""
+"""`drba bench` (speed) and `drba bench quality`: their arguments. Nothing else is imported before one of them runs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,46 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-DEFAULT_SIZES = ((854, 480), (1280, 720), (1920, 1080))
+SIZES = {"480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440), "2160p": (3840, 2160)}
 MAX_SIDE = 16384
+INTERRUPTED = 1  # exit status
 PICTURES = 8
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("bench", help="measure the quality and the speed of in-between frames")
-    kinds = parser.add_subparsers(required=True, metavar="KIND")
-    quality = kinds.add_parser("quality", help="leave out every second frame of a clip, restore it and compare")
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure the speed of in-between frames, by model, engine and size, or their quality",
+        description="Measure the speed of in-between frames by model, engine and size, against the least that their "
+        "operations and bytes take on this machine. Ctrl+C prints what is done.",
+    )
+    parser.add_argument("--model", action="append", metavar="NAME", help="repeatable (default: all that are installed)")
+    parser.add_argument("--engine", action="append", metavar="NAME", help="repeatable (default: all that work here)")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        action="append",
+        metavar="SIZE",
+        help=f"{', '.join(SIZES)} or WxH; repeatable (default: all)",
+    )
+    parser.add_argument(
+        "--pixel-format", default="yuv420p", metavar="NAME", help="FFmpeg's name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=_seconds, default=3.0, metavar="N", help="length of a measurement, two a cell (default: 3)"
+    )
+    parser.add_argument(
+        "--limit", type=_seconds, default=60.0, metavar="N", help="give a cell up after so many seconds (default: 60)"
+    )
+    parser.add_argument(
+        "--random-weights", action="store_true", help="time models without their weights too, with ones of no meaning"
+    )
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="write a PNG chart (needs drba-player[bench])")
+    _add_common(parser)
+    parser.set_defaults(run=run_speed)
+    quality = parser.add_subparsers(metavar="[quality]").add_parser(
+        "quality", help="leave out every second frame of a clip, restore it and compare"
+    )
     quality.add_argument("clip", metavar="CLIP", help="video file or URL")
     quality.add_argument("--no-drm", action="store_true", help="measure the model without distance ratio maps only")
     quality.add_argument("--frames", type=_count, metavar="N", help="use the first N frames of the clip only")
@@ -27,20 +58,15 @@ def add_parser(subparsers: Any) -> None:
         metavar="DIR",
         help=f"write PNGs of the {PICTURES} frames with the most motion and the least gain",
     )
+    quality.add_argument("--model", default="flow", metavar="NAME", help="(default: %(default)s)")
+    quality.add_argument("--engine", default="auto", metavar="NAME", help="(default: %(default)s)")
+    _add_common(quality)
     quality.set_defaults(run=run_quality)
-    defaults = ", ".join(f"{width}x{height}" for width, height in DEFAULT_SIZES)
-    speed = kinds.add_parser("speed", help="in-between frames per second on generated moving pictures")
-    speed.add_argument("--size", type=_size, action="append", metavar="WxH", help=f"repeatable (default: {defaults})")
-    speed.add_argument("--pixel-format", default="yuv420p", metavar="NAME", help="FFmpeg's name (default: %(default)s)")
-    speed.add_argument(
-        "--seconds", type=_seconds, default=5.0, metavar="N", help="length of each measurement (default: %(default)g)"
-    )
-    speed.set_defaults(run=run_speed)
-    for kind in (quality, speed):
-        kind.add_argument("--model", default="flow", metavar="NAME", help="(default: %(default)s)")
-        kind.add_argument("--engine", default="auto", metavar="NAME", help="(default: %(default)s)")
-        kind.add_argument("--scale", type=_scale, default=1.0, metavar="N", help="flow scale (default: %(default)g)")
-        kind.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", type=_scale, default=1.0, metavar="N", help="flow scale (default: %(default)g)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def _count(text: str) -> int:
@@ -70,10 +96,12 @@ def _scale(text: str) -> float:
 
 
 def _size(text: str) -> tuple[int, int]:
+    if text in SIZES:
+        return SIZES[text]
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     width, height = (int(side) for side in match.groups()) if match else (0, 0)
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT such as 1280x720, sides to {MAX_SIDE}")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(SIZES)} or WIDTHxHEIGHT, sides to {MAX_SIDE}")
     return width, height
 
 
@@ -84,17 +112,49 @@ def run_quality(arguments: argparse.Namespace) -> int:
 
 
 def run_speed(arguments: argparse.Namespace) -> int:
-    from .bench_report import measure_speed, speed_tables
+    from drba.models import find, models
+    from drba.pixels import pixel_format
+    from drba.weights import is_installed
+    from server.priority import default_workers
 
-    return _show(measure_speed(arguments), speed_tables, arguments.json)
+    from .bench_cell import Settings
+    from .bench_chart import check_chart, write_chart
+    from .bench_engines import named
+    from .bench_matrix import Matrix, measure_all
+    from .bench_table import WIDTH, matrix_tables
+
+    everything = [model for model in models() if arguments.random_weights or is_installed(model)]
+    matrix = Matrix(
+        models=list(dict.fromkeys(map(find, arguments.model))) if arguments.model else everything,
+        engines=named(arguments.engine or ()),
+        engines_named=bool(arguments.engine),
+        sizes=list(dict.fromkeys(arguments.size or SIZES.values())),
+        random_weights=arguments.random_weights,
+    )
+    settings = Settings(
+        pixel_format=pixel_format(arguments.pixel_format).name,
+        scale=arguments.scale,
+        seconds=arguments.seconds,
+        limit_s=arguments.limit,
+        threads=default_workers(),
+    )
+    if arguments.chart is not None:
+        check_chart(arguments.chart)
+    result = measure_all(matrix, settings)
+    _show(result, matrix_tables, arguments.json, WIDTH)
+    if arguments.chart is not None and result["cells"]:
+        write_chart(result, arguments.chart)
+    return INTERRUPTED if result["interrupted"] else 0
 
 
-def _show(result: dict[str, Any], tables: Callable[[dict[str, Any]], list[Any]], as_json: bool) -> int:
+def _show(result: dict[str, Any], tables: Callable[[dict[str, Any]], list[Any]], as_json: bool, width: int = 80) -> int:
+    """Prints; tables at least `width` columns wide."""
     if as_json:
         print(json.dumps(result))
         return 0
     from rich.console import Console
 
+    console = Console(width=max(width, Console().width))
     for part in tables(result):
-        Console().print(part)
+        console.print(part)
     return 0

@@ -6,19 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from drba.errors import InputError
 from drba.flow import FlowInterpolator
-from drba.pixels import Plane
 
 from .bench_quality import FrameScore, Gap, Restorer, most_moving
+from .pictures import Image, to_bgr, write_png
 from .source import StreamInfo
-
-Image = NDArray[np.uint8]
 
 ERROR_GAIN = 8
 PANEL_WIDTH = 640  # pixels; larger pictures are reduced, smaller ones stay
@@ -76,29 +71,9 @@ def write_strips(folder: Path, gaps: Iterable[Gap], paint: Callable[[Gap], Image
     written = []
     for gap in gaps:
         path = folder / f"frame-{gap.wanted.number:06d}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            done = cv2.imwrite(str(path), paint(gap))
-        except (OSError, cv2.error) as error:
-            raise InputError(f"{path}: the picture cannot be written ({error}); choose another folder") from error
-        if not done:
-            raise InputError(f"{path}: the picture cannot be written; choose another folder")
+        write_png(path, paint(gap))
         written.append(path)
     return written
-
-
-def to_bgr(planes: Sequence[Plane], info: StreamInfo) -> Image:
-    """8-bit BGR, (height, width, 3), by the stream's own matrix and range."""
-    layout = info.layout
-    frame: Any = av.VideoFrame(layout.width, layout.height, layout.format.name)
-    for target, plane in zip(frame.planes, planes, strict=True):
-        rows = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
-        samples = np.ascontiguousarray(plane).view(np.uint8)
-        rows[: samples.shape[0], : samples.shape[1]] = samples
-    if not layout.format.is_rgb:
-        frame.colorspace = info.colour.matrix
-        frame.color_range = 2 if info.colour.full_range else 1
-    return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
 
 
 def _titled(title: str, picture: Any) -> Image:

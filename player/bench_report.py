@@ -1,11 +1,8 @@
-"""What `drba bench` prints: the measurements of bench_quality and bench_speed as JSON-ready data and as tables."""
+"""What `drba bench quality` prints: the measurements of bench_quality as JSON-ready data and as tables."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -13,24 +10,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-import drba
 from drba.errors import InputError
 from drba.models import find
-from drba.pixels import FrameLayout, pixel_format
 from engines import ENGINES, Renderer, StreamSpec, open_renderer
 from server.main import default_workers
 
-from .bench import DEFAULT_SIZES, PICTURES
+from .bench import PICTURES
 from .bench_pictures import StripPainter, choose, write_strips
+from .bench_probe import machine_info
 from .bench_quality import Gap, Picture, Restorer, gaps, most_moving, score_all, summarise
-from .bench_speed import measure, moving_frames
-from .film import matrix_name
-from .source import VideoSource, check_input
+from .source import VideoSource, check_input, matrix_name
 
 TITLES = {
     "repeat": "frame before, repeated",
@@ -40,26 +33,6 @@ TITLES = {
     "model_no_drm": "{model} without DRM",
     "model_reference": "{model}, reference mode",
 }
-
-
-def machine_info() -> dict[str, Any]:
-    """What a measurement depends on besides the program."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return {
-        "cpu": found.group(1) if found else platform.processor() or platform.machine(),
-        "cpu_count": os.cpu_count() or 1,
-        "system": platform.platform(),
-        "drba": drba.__version__,
-        "python": platform.python_version(),
-        "opencv": cv2.__version__,
-        "numpy": np.__version__,
-    }
-
-
-# --- quality ----------------------------------------------------------------------------------------------------------
 
 
 def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -119,7 +92,8 @@ def _renderers(spec: StreamSpec, no_drm: bool) -> dict[str, Renderer]:
     if played.fast_differs:
         from engines.network import NetworkRenderer
 
-        renderers["model_reference"] = NetworkRenderer(spec, played, ENGINES[spec.engine], mode="reference")
+        device = next(engine.device for engine in ENGINES if engine.name == renderers["model"].engine)
+        renderers["model_reference"] = NetworkRenderer(spec, played, device, mode="reference")
     if renderers["model"].model == "flow":
         from engines.flow import FlowRenderer
 
@@ -166,33 +140,3 @@ def quality_tables(result: dict[str, Any]) -> list[Any]:
         f"Held drawings, repeated as in play: {result['frames_held']}."
     )
     return [*tables, Text(note), *[Text(path) for path in result["pictures"]]]
-
-
-# --- speed ------------------------------------------------------------------------------------------------------------
-
-
-def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
-    fmt = pixel_format(arguments.pixel_format)
-    threads = default_workers()
-    results = []
-    for width, height in arguments.size or DEFAULT_SIZES:
-        layout = FrameLayout(width, height, fmt)
-        spec = StreamSpec(layout, model=arguments.model, engine=arguments.engine, scale=arguments.scale)
-        with closing(open_renderer(spec)) as renderer:
-            speed = measure(renderer, layout, moving_frames(layout), seconds=arguments.seconds, threads=threads)
-            names = {"model": renderer.model, "engine": renderer.engine}
-        results.append({**names, "size": f"{width}x{height}", "pixel_format": fmt.name, **asdict(speed)})
-    return {"threads": threads, "results": results, "machine": machine_info()}
-
-
-def speed_tables(result: dict[str, Any]) -> list[Any]:
-    machine = result["machine"]
-    table = Table(title=f"In-between frames on {machine['cpu']}, {result['threads']} threads")
-    for heading in ("model", "engine", "size", "format"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("per second", "median ms", "p99 ms", "CPU ms"):
-        table.add_column(heading, justify="right")
-    for row in result["results"]:
-        numbers = (f"{row[key]:.1f}" for key in ("inbetweens_per_second", "median_ms", "p99_ms", "cpu_ms"))
-        table.add_row(row["model"], row["engine"], row["size"], row["pixel_format"], *numbers)
-    return [table]

@@ -11,17 +11,17 @@ import asyncio
 import contextlib
 import json
 import logging
-import logging.handlers
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from drba.errors import DrbaError
-from server.client import Client
-from server.runtime import log_folder
+from server.client import Client, EngineState
+from server.logs import BRIDGE, log_path, rotating_handler
 
 from .film import Film, FilmRequest
 from .http_server import FrameServer
@@ -35,7 +35,6 @@ SCRIPT = "drba"  # mpv's name for drba.lua
 CLIENT_MESSAGE = "drba-bridge"
 STATS_INTERVAL_S = 0.5
 MAX_INHERITED_FD = 1024
-LOG_BYTES = 1 << 20  # and one older file beside it
 
 
 class Bridge:
@@ -104,10 +103,19 @@ class Bridge:
             elif verb == "close":
                 async with self._busy:
                     await self._close_film()
+            elif verb == "cancel-build":
+                if self._film is not None:
+                    self._film.cancel_build()
+            elif verb == "level":
+                if self._film is not None:
+                    self._film.set_mode(str(data["mode"]))
+                    self._tell_level()
             else:
-                log.warning("unknown message %r from the script; expected open or close", verb)
-        except (DrbaError, ValueError) as error:
+                log.warning("unknown message %r from the script; expected open, close, cancel-build or level", verb)
+        except (DrbaError, ValueError, KeyError) as error:
             log.warning("%s: %s", verb, error)
+            if verb == "level":  # nothing else is affected
+                return
             self._tell(
                 "failed", {"id": str(data.get("id", "")) if isinstance(data, dict) else "", "reason": str(error)}
             )
@@ -121,7 +129,8 @@ class Bridge:
         film = await Film.open(request, self._playhead)
         self._film, self._film_id = film, str(data.get("id", ""))
         try:
-            self._notice(await film.attach(await self._connect()))
+            film_id = self._film_id
+            self._notice(await film.attach(await self._connect(), lambda state: self._engine_is(film_id, state)))
         except DrbaError:
             await self._close_film()
             raise
@@ -129,15 +138,27 @@ class Bridge:
 
         def on_frame(number: int, kind: Kind) -> None:
             nonlocal announced
-            if kind is Kind.INTERPOLATED and not announced:
+            if kind in (Kind.INTERPOLATED, Kind.REDUCED) and not announced:
                 announced = True
                 time_s = float(film.file.clock.time_s(number))
                 self._tell("interpolating", {"id": self._film_id, "time_s": time_s, **self._describe(film)})
 
         film.track.on_frame = on_frame
+        film.on_level(self._tell_level)
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
+
+    def _engine_is(self, film_id: str, state: EngineState) -> None:
+        """Tell everyone what renders the film and what is being built to take over."""
+        log.info("engine: %s", state)
+        self._ipc.send("script-message", "drba-engine", json.dumps({"id": film_id, **asdict(state)}))
+
+    def _tell_level(self) -> None:
+        if self._film is not None:
+            stats = self._film.level_stats()
+            told = {name: stats[name] for name in ("level", "mode", "why", "reduced")}
+            self._tell("level", {"id": self._film_id, **told})
 
     def _notice(self, text: str) -> None:
         """One line for the viewer about something that is not as asked for, and goes on."""
@@ -151,6 +172,7 @@ class Bridge:
             "output_fps": float(film.rate),
             "model": film.model,
             "engine": film.engine,
+            "level": film.level,
             "rotation": film.info.rotation,
         }
 
@@ -179,6 +201,7 @@ class Bridge:
                 "id": self._film_id,
                 **self._describe(film),
                 **film.stats.as_dict(),
+                **film.level_stats(),
                 "server_restarts": self._client.restarts if self._client else 0,
                 "server_connected": bool(self._client and self._client.connected),
             }
@@ -198,11 +221,8 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     # mpv 0.35 hands its listening IPC socket down to us; held open here, it would hide that mpv has died.
     os.closerange(3, MAX_INHERITED_FD)
-    path = arguments.log or log_folder() / "bridge.log"
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s", handlers=[handler]
-    )
+    handler = rotating_handler(arguments.log or log_path(BRIDGE))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         asyncio.run(_main(arguments.ipc))
     except DrbaError as error:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import count
+from itertools import count, takewhile
 
-from drba import scene
-from drba.pixels import FrameLayout
 from server.shared import FramePool
 
-from .plan import Relation, relation
+from .plan import Relation
+from .relations import Describer, SceneOptions, shown_from
 from .source import DecodedFrame, VideoSource
 
 log = logging.getLogger(__name__)
@@ -43,14 +41,6 @@ class Run:
     room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOK_AHEAD))
     stopped: threading.Event = field(default_factory=threading.Event)
     finished: Future[None] | None = None
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """Scene-cut detection: whether, and below which SSIM (0..1)."""
-
-    detect: bool = True
-    threshold: float = scene.DEFAULT_THRESHOLD
 
 
 class Decoder:
@@ -92,30 +82,18 @@ class Decoder:
     # --- in the decoding thread ---------------------------------------------------------------------------------------
 
     def _decode(self, run: Run, from_s: Fraction, loop: asyncio.AbstractEventLoop) -> None:
-        describe = _Describer(
-            self._source.info.layout, self._options, self._matrix, self._source.info.colour.full_range
-        )
-        waiting: deque[DecodedFrame] = deque(maxlen=2)  # the frame shown at `from_s` and the one before it
-        started = False
+        info = self._source.info
+        describe = Describer(info.layout, self._options, self._matrix, info.colour.full_range)
         try:
-            for frame in self._source.frames_from(from_s):
-                if run.stopped.is_set():
-                    return
-                if not started and frame.time_s <= from_s:
-                    waiting.append(frame)
-                    continue
-                started = True
-                while waiting:
-                    self._push(run, waiting.popleft(), describe, loop)
+            frames = takewhile(lambda _: not run.stopped.is_set(), self._source.frames_from(from_s))
+            for frame in shown_from(frames, from_s):
                 self._push(run, frame, describe, loop)
-            while waiting:
-                self._push(run, waiting.popleft(), describe, loop)
         except Exception:
             log.exception("decoding stopped")
         finally:
             _hand_over(loop, run, None)
 
-    def _push(self, run: Run, frame: DecodedFrame, describe: _Describer, loop: asyncio.AbstractEventLoop) -> None:
+    def _push(self, run: Run, frame: DecodedFrame, describe: Describer, loop: asyncio.AbstractEventLoop) -> None:
         while not run.room.acquire(timeout=POLL_S):
             if run.stopped.is_set():
                 return
@@ -125,7 +103,7 @@ class Decoder:
                 return
             slot = self._pool.acquire(POLL_S)
         self._source.info.layout.copy(frame.planes(), self._pool.buffer(slot))
-        to_previous = describe.relation(self._pool, slot, frame.time_s)
+        to_previous = describe.relation(self._pool.views(slot, self._source.info.layout), frame.time_s)
         _hand_over(loop, run, SourceSlot(next(self._numbers), frame.time_s - self._offset_s, slot, to_previous))
 
 
@@ -134,33 +112,3 @@ def _hand_over(loop: asyncio.AbstractEventLoop, run: Run, item: SourceSlot | Non
         loop.call_soon_threadsafe(run.frames.put_nowait, item)
     except RuntimeError:
         log.debug("the event loop ended before the decoder")
-
-
-class _Describer:
-    """Compares each frame with the one before it."""
-
-    def __init__(self, layout: FrameLayout, options: SceneOptions, matrix: str, full_range: bool | None) -> None:
-        self._layout = layout
-        self._options = options
-        self._matrix = matrix
-        self._full_range = bool(full_range)
-        self._last: tuple[Fraction, scene.Thumbnail | None, scene.Signature] | None = None
-
-    def relation(self, pool: FramePool, slot: int, time_s: Fraction) -> Relation:
-        planes = pool.views(slot, self._layout)
-        signature = scene.held_signature(planes[0], self._layout.format.depth)
-        thumbnail = None
-        if self._options.detect:
-            thumbnail = scene.thumbnail(planes, self._layout, self._matrix, self._full_range)
-        last, self._last = self._last, (time_s, thumbnail, signature)
-        if last is None:
-            return Relation.CUT
-        last_s, last_thumbnail, last_signature = last
-        held = scene.is_held(last_signature, signature)
-        cut = (
-            not held
-            and thumbnail is not None
-            and last_thumbnail is not None
-            and scene.is_cut(last_thumbnail, thumbnail, self._options.threshold)
-        )
-        return relation(time_s - last_s, cut=cut, held=held)

@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from drba.errors import DrbaError, InputError, ModelError
-from drba.timeline import OutputClock, exact_rate, parse_rate
-from engines.base import StreamSpec
-from server.client import Client, FramePool
+from drba.errors import InputError, ModelError
+from drba.timeline import OutputClock, exact_rate
+from engines.base import EngineState, StreamSpec
+from server.client import Client, FramePool, Session
+from server.priority import default_workers
 
-from .decoder import Decoder, SceneOptions
+from .controller import Controller
+from .decoder import Decoder
 from .http_server import Track
+from .level_memory import LevelMemory, Remembered, film_kind
+from .levels import SOURCE_LEVEL, Mode, Renderer, ladder, parse_mode
 from .playhead import Playhead
-from .source import StreamInfo, VideoSource, check_input
+from .rates import output_rate
+from .relations import SceneOptions
+from .sessions import Sessions
+from .source import StreamInfo, VideoSource, check_input, matrix_name
 from .stats import Stats
 from .stream import OutputStream, StreamContext
 from .virtual_file import VirtualFile
 
-log = logging.getLogger(__name__)
-
+#: Of films that were left sooner nothing is remembered.
+WORTH_REMEMBERING_S = 20.0
+LEVEL_CHANGES_TOLD = 100
 POOL_SLOTS = (
     40  # decoded ahead, in the window, in flight and waiting to be sent, for one stream and the one it replaces
 )
-#: Below this an added frame is not worth its cost, and rounding of display rates begins.
-MIN_RATE_GAIN = Fraction(11, 10)
-_MATRIX_NAMES = {
-    0: "gbr",
-    1: "bt709",
-    4: "fcc",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    9: "bt2020nc",
-    10: "bt2020c",
-}
-_HD_ROWS = 576  # where a stream does not say, more rows than this mean BT.709, as players assume
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,7 @@ class FilmRequest:
     scale: float = 1.0
     scene: SceneOptions = field(default_factory=SceneOptions)
     stream: int | None = None
+    quality: str = "auto"
     pixel_aspect: float = 0.0  # as mpv shows the film's own track; 0 where it has not said
 
     @classmethod
@@ -68,41 +65,13 @@ class FilmRequest:
                 model=str(data.get("model", "auto")),
                 engine=str(data.get("engine", "auto")),
                 scale=float(data.get("scale", 1.0)),
+                quality=str(data.get("quality", "auto")),
                 scene=SceneOptions(bool(data.get("scdet", True)), float(data.get("scdet_threshold", 0.3))),
                 pixel_aspect=float(data.get("pixel_aspect") or 0),
                 stream=None if data.get("stream") is None else int(data["stream"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"the script's request is malformed: {error!r}") from error
-
-
-def output_rate(wanted: str, source_rate: Fraction, display_fps: float) -> Fraction:
-    """Frames a second to show, exactly; InputError where the film has as many already or `wanted` is malformed."""
-    wanted = wanted.strip().lower()
-    if wanted == "auto":
-        wanted = "display" if display_fps > 0 else "2x"
-    if wanted == "display":
-        if display_fps <= 0:
-            raise InputError("the display's rate is not known; choose --fps 2x or a number")
-        rate = exact_rate(Fraction(display_fps).limit_denominator(1_000_000))
-    elif wanted.endswith("x"):
-        try:
-            rate = source_rate * Fraction(wanted[:-1])
-        except (ValueError, ZeroDivisionError):
-            raise InputError(f"frame rate {wanted!r}: expected auto, display, 2x or a number such as 60") from None
-    else:
-        rate = parse_rate(wanted)
-    if rate < source_rate * MIN_RATE_GAIN:
-        raise InputError(
-            f"the film has {float(source_rate):.6g} frames a second already, {float(rate):.6g} were asked for"
-        )
-    return rate
-
-
-def matrix_name(info: StreamInfo) -> str:
-    """FFmpeg's name of the stream's YUV matrix, or of the one that players assume where it does not say."""
-    assumed = "bt709" if info.layout.height > _HD_ROWS else "smpte170m"
-    return _MATRIX_NAMES.get(info.colour.matrix, assumed)
 
 
 class Film:
@@ -129,7 +98,16 @@ class Film:
             scale=request.scale,
         )
         decoder = Decoder(source, self._pool, request.offset_s, request.scene, matrix)
-        self._context = StreamContext(clock, frames, self._pool, decoder, playhead, self.stats)
+        mode = parse_mode(request.quality)
+        self._session: Session | None = None  # the film's own: of the model that was asked for
+        self._laddered = ""  # the model that the levels were made for
+        self._sessions = Sessions(self._open_session)
+        self._memory = LevelMemory()
+        self._began_at = time.monotonic()
+        controller = Controller((SOURCE_LEVEL,), mode=mode)
+        self._context = StreamContext(
+            clock, frames, self._pool, decoder, playhead, self.stats, self._sessions, controller
+        )
         self.track = Track(self.file, lambda first: OutputStream(self._context, first))
 
     def _sample_aspect(self) -> Fraction:
@@ -149,34 +127,115 @@ class Film:
             source.close()
             raise
 
-    async def attach(self, client: Client) -> str:
-        """Open the film's session at the server; until then, and without one, it plays source frames.
+    async def attach(self, client: Client, on_engine: Callable[[EngineState], None] = lambda state: None) -> str:
+        """Open the film's session at the server; until then, and without one, it plays source frames. `on_engine` hears
+        what renders it, now and after every change.
 
         Where the model cannot be had (its weights are missing) the flow-only one plays, and the reason is returned.
         """
+        self._client = client
+
+        def hear(state: EngineState) -> None:
+            if self._session is not None and state.model != self._laddered:  # a better one has been built meanwhile
+                self._make_levels()
+            on_engine(state)
+
+        told = ""
         try:
-            self._context.session = await client.open_session(self.spec, self._pool)
+            self._session = await client.open_session(self.spec, self._pool, on_engine=hear)
         except ModelError as error:
             if self.spec.model in ("auto", "flow"):
                 raise
             self.spec = replace(self.spec, model="flow", engine="auto")
-            self._context.session = await client.open_session(self.spec, self._pool)
-            return f"{error}; playing with the flow model"
-        return ""
+            self._session = await client.open_session(self.spec, self._pool, on_engine=hear)
+            told = f"{error}; playing with the flow model"
+        self._make_levels()
+        return told
+
+    def _make_levels(self) -> None:
+        """The levels below what the film's session turned out to render with; begin with the one that worked last time."""
+        assert self._session is not None
+        self._laddered = self._session.model
+        best = Renderer(self._session.model, self.spec.scale)
+        self._sessions.put(best, self._session)
+        levels = ladder(
+            best.model, best.scale, self.source_rate, self.rate, self.info.layout, workers=default_workers()
+        )
+        known = self._memory.recall(self._kind)
+        names = [level.name for level in levels]
+        start = names.index(known.level) if known.level in names else 0
+        before = self._context.controller
+        controller = Controller(levels, mode=before.mode, start=start, calm_ms=known.calm_ms, worked=known.worked)
+        if len(before.levels) > 1:
+            controller.follow(before, f"{best.model} is ready")
+        self._context.controller = controller
+
+    @property
+    def _kind(self) -> str:
+        best = Renderer(self.model, self.spec.scale)
+        return film_kind(best, self.source_rate, self.rate, self.info.layout)
+
+    async def _open_session(self, renderer: Renderer) -> Session:
+        engine = self.spec.engine if renderer.model == self.model else "auto"
+        spec = replace(self.spec, model=renderer.model, scale=renderer.scale, engine=engine)
+        return await self._client.open_session(spec, self._pool)
+
+    def set_mode(self, text: str) -> None:
+        """Who chooses the level; InputError for what is no mode."""
+        self._context.controller.set_mode(parse_mode(text))
+
+    def on_level(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called whenever the level has changed by itself."""
+        self._context.on_level = tell
+
+    def level_stats(self) -> dict[str, Any]:
+        """For the statistics: what is played, why, and what it leaves of the time. Times in seconds since the film was opened."""
+        controller = self._context.controller
+        level = controller.level
+        per_s = level.per_s * self._context.playhead.speed
+        return {
+            "level": level.name,
+            "mode": controller.mode.value,
+            "why": controller.why,
+            "reduced": controller.index > 0,
+            "levels": [
+                [0.0, controller.first.name, ""],
+                *(
+                    [round(change.at - self._began_at, 2), change.level.name, change.why]
+                    for change in controller.changes[-LEVEL_CHANGES_TOLD:]
+                ),
+            ],
+            "use": None if controller.use is None else round(controller.use, 2),
+            "budget_ms": round(1000 * level.workers / per_s, 2) if per_s else None,
+            "lead_s": round(controller.lead.now_s, 2),
+            "queue": self._context.queued,
+        }
 
     @property
     def model(self) -> str:
-        return self._context.session.model if self._context.session else self.spec.model
+        return self._session.model if self._session else self.spec.model
 
     @property
     def engine(self) -> str:
-        return self._context.session.engine if self._context.session else self.spec.engine
+        return self._session.engine if self._session else self.spec.engine
+
+    @property
+    def level(self) -> str:
+        return self._context.controller.level.name
+
+    def cancel_build(self) -> None:
+        """Give up the engine that is being built for this film, if one is."""
+        if self._session is not None:
+            self._session.cancel_build()
 
     async def close(self) -> None:
         self._context.decoder.close()
-        if self._context.session is not None:
-            try:
-                await self._context.session.close()
-            except DrbaError as error:
-                log.info("closing the session: %s", error)
+        self._remember()
+        await self._sessions.close()
         self._pool.close()
+
+    def _remember(self) -> None:
+        controller = self._context.controller
+        if controller.mode is Mode.AUTO and controller.held_s > WORTH_REMEMBERING_S:
+            level = controller.levels[controller.steadiest]
+            self._memory.keep(self._kind, Remembered(level.name, controller.costs.all_calm_ms, controller.worked))

@@ -87,7 +87,7 @@ def run_fetch(arguments: argparse.Namespace) -> int:
             print(f"{spec.name}: built in, there is nothing to fetch")
             continue
         try:
-            with _progress_bar(spec) as progress:
+            with progress_bar(spec) as progress:
                 parts = fetch(spec, progress=progress, force=arguments.force, base_url=arguments.mirror)
         except KeyboardInterrupt:
             print("drba: interrupted; run the same command again to go on", file=sys.stderr)
@@ -104,7 +104,7 @@ def run_fetch(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _progress_bar(spec: ModelSpec) -> Iterator[Progress]:
+def progress_bar(spec: ModelSpec) -> Iterator[Progress]:
     """A bar a part on a terminal, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 import platformdirs
 
 from drba.errors import InputError
+from drba.models import find
+from drba.timeline import parse_rate
+from engines import check_engine
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -69,13 +73,24 @@ OPTIONS = (
         "frames a second to show: auto (the display's rate if known, else twice the film's), display, 2x, 60, 60000/1001",
         metavar="RATE",
     ),
-    Option("model", "auto", "what draws the in-betweens; see `drba bench speed`", metavar="NAME"),
+    Option("model", "auto", "what draws the in-betweens; see `drba bench`", metavar="NAME"),
     Option("engine", "auto", "how the model is executed", metavar="NAME"),
     Option("scale", 1.0, "optical flow scale: 0.5 faster, 2 finer", 0.25, 4.0, "S"),
+    Option(
+        "quality",
+        "auto",
+        "auto (as good as the machine can do just now), or a level for good: quality, balanced, fast, source",
+        metavar="MODE",
+    ),
     Option("scdet", True, "find scene cuts and do not interpolate across them"),
     Option("scdet_threshold", 0.3, "SSIM below which two frames are a cut; larger finds more", 0.0, 1.0, "T"),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
+#: What only drba.lua has.
+SCRIPT_OPTIONS = (
+    Option("start", False, "begin with DRBA on"),
+    Option("command", "", "the `drba` program; empty: in .venv beside this script's real folder, then in PATH"),
+)
 
 
 def config_path() -> Path:
@@ -98,20 +113,27 @@ def load_config(path: Path | None = None) -> dict[str, Value]:
     return {name: BY_NAME[name].check(value, str(path)) for name, value in data.items()}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One argument an option; absent ones are None, so that the config file shows through."""
+def add_arguments(parser: argparse.ArgumentParser, aliases: Mapping[str, Sequence[str]] | None = None) -> None:
+    """One argument an option; absent ones are None, so that the config file shows through.
+
+    `aliases` are further flags by option name.
+    """
     for option in OPTIONS:
+        flags = (option.flag, *(aliases or {}).get(option.name, ()))
         if isinstance(option.default, bool):
-            parser.add_argument(option.flag, action=argparse.BooleanOptionalAction, default=None, help=option.help)
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, default=None, help=option.help)
         else:
-            parser.add_argument(
-                option.flag, default=None, metavar=option.metavar, help=f"{option.help} (default {option.default})"
-            )
+            text = f"{option.help} (default {option.default})"
+            parser.add_argument(*flags, dest=option.name, default=None, metavar=option.metavar, help=text)
+
+
+def defaults() -> dict[str, Value]:
+    return {option.name: option.default for option in OPTIONS}
 
 
 def resolve(arguments: argparse.Namespace, config: dict[str, Value]) -> dict[str, Value]:
     """Command line over config file over defaults."""
-    resolved = {option.name: option.default for option in OPTIONS} | config
+    resolved = defaults() | config
     for option in OPTIONS:
         given = getattr(arguments, option.name)
         if given is not None:
@@ -119,12 +141,23 @@ def resolve(arguments: argparse.Namespace, config: dict[str, Value]) -> dict[str
     return resolved
 
 
+def check_choices(values: dict[str, Value]) -> None:
+    """ModelError or InputError for a model or rate that cannot exist or an engine that cannot work."""
+    if values["model"] != "auto":
+        find(str(values["model"]))
+    check_engine(str(values["engine"]))
+    fps = str(values["fps"]).strip().lower()
+    if fps not in ("auto", "display") and not fps.endswith("x"):
+        parse_rate(fps)
+
+
 def script_options(values: dict[str, Value]) -> list[str]:
     """Entries of mpv's script-opts that hand `values` to drba.lua."""
-    return [f"drba-{name}={_lua(value)}" for name, value in values.items()]
+    return [f"drba-{name}={lua_value(value)}" for name, value in values.items()]
 
 
-def _lua(value: Value) -> str:
+def lua_value(value: Value) -> str:
+    """A value as drba.lua takes it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

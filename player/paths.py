@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import sysconfig
 from pathlib import Path
 
+import platformdirs
+
+import drba
 from drba.errors import DrbaError
 
 
@@ -26,3 +30,19 @@ def drba_program() -> str:
     """The `drba` command of this installation."""
     beside = Path(sys.executable).with_name("drba")
     return str(beside) if beside.is_file() else shutil.which("drba") or "drba"
+
+
+def demo_clip() -> Path:
+    """The clip that the program draws itself; drawn once for each version, which takes some seconds."""
+    clip = Path(platformdirs.user_cache_dir("drba-player", appauthor=False)) / f"demo-{drba.__version__}.mkv"
+    if not clip.exists():
+        from .demo import make_demo
+
+        print("drawing the demo clip ...", flush=True)
+        make_demo(clip)
+    return clip
+
+
+def has_display() -> bool:
+    """Whether mpv can open a window. On Linux without one it plays to its null output."""
+    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -27,6 +27,15 @@ class Kind(enum.Enum):
     HELD = "held"
     CUT = "cut"
     INTERPOLATED = "interpolated"
+    REDUCED = "reduced"  # a source frame where the level draws no in-between of its own
+
+
+class Drawn(enum.Enum):
+    """Which in-betweens are drawn. The output frames and their times are the same with all of them."""
+
+    ALL = "all"
+    DOUBLED = "2x"  # one halfway between two source frames, shown until the later one: the film at twice its rate
+    NONE = "none"  # each source frame is shown until the next one, as without DRBA
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class PlannedOutput:
     """Output frame `number`. `show` is -1, 0 or 1: the source frame before, at or after the middle that stands for it.
 
     For Kind.INTERPOLATED `time` is the triplet's time (0 previous, 1 middle, 2 following) and `show` what replaces it when it is
-    late: the nearest source frame.
+    late: the nearest source frame. With Drawn.DOUBLED several output frames show the in-between of one time.
     """
 
     number: int
@@ -58,6 +67,7 @@ def plan_triplet(
     previous: Neighbour | None,
     middle_s: Fraction,
     following: Neighbour | None,
+    drawn: Drawn = Drawn.ALL,
 ) -> list[PlannedOutput]:
     """Plan output frames `first` <= k < `end` that lie nearest to the middle frame, in order.
 
@@ -66,17 +76,24 @@ def plan_triplet(
     """
     planned = []
     number = first
+    # Rounded timestamps must not keep the one in-between back for another output frame.
+    early_s = SAME_TIME_S if drawn is Drawn.DOUBLED else 0
     while number < end:
         time_s = clock.time_s(number)
-        if following is not None and 2 * time_s >= middle_s + following.time_s:
+        if following is not None and 2 * (time_s + early_s) >= middle_s + following.time_s:
             break
-        planned.append(_plan_one(number, time_s, previous, middle_s, following))
+        planned.append(_plan_one(number, time_s, previous, middle_s, following, drawn))
         number += 1
     return planned
 
 
 def _plan_one(
-    number: int, time_s: Fraction, previous: Neighbour | None, middle_s: Fraction, following: Neighbour | None
+    number: int,
+    time_s: Fraction,
+    previous: Neighbour | None,
+    middle_s: Fraction,
+    following: Neighbour | None,
+    drawn: Drawn,
 ) -> PlannedOutput:
     if abs(time_s - middle_s) <= SAME_TIME_S:
         return PlannedOutput(number, Kind.SOURCE, 0)
@@ -89,6 +106,10 @@ def _plan_one(
     if neighbour.relation is Relation.CUT:
         # As without DRBA: the old picture stands until the new one's own time.
         return PlannedOutput(number, Kind.CUT, -1 if before else 0)
+    if drawn is Drawn.NONE:
+        return PlannedOutput(number, Kind.REDUCED, -1 if before else 0)
+    if drawn is Drawn.DOUBLED:
+        return PlannedOutput(number, Kind.INTERPOLATED, 0, 0.5) if before else PlannedOutput(number, Kind.REDUCED, 0)
     fraction = (time_s - middle_s) / abs(neighbour.time_s - middle_s)
     return PlannedOutput(number, Kind.INTERPOLATED, 0, float(1 + fraction))
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import argparse
 import locale
-import os
 import sys
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 import drba
 from drba.errors import DrbaError, InputError
-from drba.models import find
-from drba.timeline import parse_rate
-from engines import ENGINES
 
-from . import options, paths
+from . import mpv_config, options, paths
 from .report import Report
 from .source import check_input
 
@@ -59,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError("nothing to play; give a file or URL, or --demo")
         for path in arguments.files:
             check_input(path)
-        check_choices(values)
+        options.check_choices(values)
         mpv_options = build_mpv_options(values, mpv_arguments, start=not arguments.off)
         if arguments.demo:
             return _play_demo(arguments, mpv_options)
@@ -67,17 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DrbaError as error:
         print(f"drba-player: {error}", file=sys.stderr)
         return error.exit_status
-
-
-def check_choices(values: dict[str, options.Value]) -> None:
-    """ModelError or InputError, before a window opens, for a model, engine or rate that cannot exist."""
-    if values["model"] != "auto":
-        find(str(values["model"]))
-    if values["engine"] not in ENGINES:
-        raise InputError(f"engine {values['engine']!r} does not exist; expected one of {', '.join(ENGINES)}")
-    fps = str(values["fps"]).strip().lower()
-    if fps not in ("auto", "display") and not fps.endswith("x"):
-        parse_rate(fps)
 
 
 def build_mpv_options(
@@ -101,7 +84,7 @@ def build_mpv_options(
     built += [parse_mpv_argument(argument) for argument in mpv_arguments]
     script_values = {**values, "start": start, "command": paths.drba_program()}
     built += [("script-opts-append", entry) for entry in options.script_options(script_values)]
-    if not _script_installed():
+    if not mpv_config.script_installed():  # else the viewer's mpv loads it by itself
         built.append(("scripts-append", str(paths.lua_script())))
     return built
 
@@ -122,12 +105,6 @@ def parse_mpv_argument(argument: str) -> tuple[str, str]:
     return name, "yes"
 
 
-def _script_installed() -> bool:
-    """Whether the viewer's mpv loads drba.lua by itself."""
-    home = os.environ.get("MPV_HOME") or Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "mpv"
-    return (Path(home) / "scripts" / "drba.lua").exists()
-
-
 def play(files: Sequence[str], mpv_options: list[tuple[str, str]], report_path: str | None) -> int:
     """Play until mpv quits; the exit status."""
     report = Report()
@@ -142,14 +119,8 @@ def play(files: Sequence[str], mpv_options: list[tuple[str, str]], report_path: 
 
 
 def _play_demo(arguments: argparse.Namespace, mpv_options: list[tuple[str, str]]) -> int:
-    from .demo import make_demo
-
-    folder = Path(platformdirs.user_cache_dir("drba-player", appauthor=False))
-    clip = folder / f"demo-{drba.__version__}.mkv"
-    if not clip.exists():
-        print("drawing the demo clip ...", flush=True)
-        make_demo(clip)
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and sys.platform.startswith("linux"):
+    clip = paths.demo_clip()
+    if not paths.has_display():
         print("no display: playing to mpv's null output")
         mpv_options = [*mpv_options, ("vo", "null"), ("ao", "null")]
     return play([str(clip), *arguments.files], mpv_options, arguments.report)

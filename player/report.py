@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ _SUMMED = (
     "interpolated_frames",
     "held_frames",
     "cut_frames",
+    "reduced_frames",
     "late_frames",
 )
 _LATEST = ("source_fps", "output_fps", "model", "engine", "server_restarts", "render_ms_median")
@@ -75,6 +77,12 @@ class Report:
             return {
                 **{name: latest.get(name) for name in _LATEST},
                 **{name: sum(film.get(name, 0) for film in films) for name in _SUMMED},
+                "level_shares": _shares([film.get("level_frames", {}) for film in films]),
+                "levels": [
+                    {"film": name, "time_s": time_s, "level": level, "why": why}
+                    for name, film in self._films.items()
+                    for time_s, level, why in film.get("levels", [])
+                ],
                 "mpv_dropped_frames": sum(self._dropped.values()),
                 "mpv_dropped_by_output": self._dropped.get("vo", 0),
                 "mpv_dropped_by_decoder": self._dropped.get("decoder", 0),
@@ -97,12 +105,23 @@ class Report:
         if not data["output_frames"]:
             return "DRBA showed no frames."
         av = data["av_difference_ms"]
+        difference = (
+            f"median {av['median']} ms, p95 {av['p95']} ms" if av["samples"] else "unknown (no sound was played)"
+        )
         return (
             f"{data['source_fps']:.3f} -> {data['output_fps']:.3f} fps with {data['model']} on {data['engine']}: "
             f"{data['output_frames']} frames, {data['interpolated_frames']} interpolated, {data['held_frames']} held, "
             f"{data['cut_frames']} at cuts, {data['late_frames']} late.\n"
-            f"mpv dropped {data['mpv_dropped_frames']}; A/V difference median {av['median']} ms, p95 {av['p95']} ms."
+            f"mpv dropped {data['mpv_dropped_frames']}; A/V difference {difference}."
         )
+
+
+def _shares(by_film: Sequence[dict[str, int]]) -> dict[str, float]:
+    """Share of all frames (0..1) that were shown at each level."""
+    frames: Counter[str] = Counter()
+    for counted in by_film:
+        frames.update(counted)
+    return {level: round(count / frames.total(), 4) for level, count in frames.most_common()}
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:

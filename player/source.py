@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, islice
 from typing import Any
 
 import av
@@ -28,6 +29,18 @@ READ_TIMEOUT_S = 15.0
 _SAME_LAYOUT = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
 #: A file that says nothing gets what every player assumes for its length: a day, and ends when the data ends.
 UNKNOWN_DURATION_S = Fraction(24 * 3600)
+#: FFmpeg's names of the matrices of H.273.
+MATRIX_NAMES = {
+    0: "gbr",
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    9: "bt2020nc",
+    10: "bt2020c",
+}
+_HD_ROWS = 576  # where a stream does not say, more rows than this mean BT.709, as players assume
 STILL_CODECS = {"png", "mjpeg", "webp", "bmp", "tiff", "gif", "jpegxl"}
 
 
@@ -48,11 +61,15 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """A frame of the film; `time_s` is its presentation timestamp in the file. `frame` owns the memory of its planes."""
+    """A frame of the film; `time_s` is its presentation timestamp in the file, `duration_s` what the file says of its length.
+
+    `frame` owns the memory of its planes.
+    """
 
     time_s: Fraction
     frame: VideoFrame
     layout: FrameLayout
+    duration_s: Fraction | None = None
 
     def planes(self) -> list[Plane]:
         """Rows may be padded to the right; read-only by convention."""
@@ -113,8 +130,11 @@ class VideoSource:
     def frames_from(self, time_s: Fraction) -> Iterator[DecodedFrame]:
         """Frames in order of time, from a key frame at or before `time_s` on: the caller drops those it does not need."""
         try:
-            offset = int(time_s / self._stream.time_base) if self._stream.time_base else 0
-            self._container.seek(offset, stream=self._stream, backward=True)
+            if self._first.pts is None:  # nothing to seek by: times are counted from the beginning
+                self._rewind()
+            else:
+                offset = int(time_s / self._stream.time_base) if self._stream.time_base else 0
+                self._container.seek(offset, stream=self._stream, backward=True)
         except av.error.FFmpegError as error:
             log.info("%s: cannot seek to %.3f s (%s), decoding from the start", self.url, time_s, _reason(error))
             self._rewind()
@@ -124,7 +144,36 @@ class VideoSource:
             if last is not None and time <= last:
                 continue  # a repeated or reordered timestamp cannot be shown in order
             last = time
-            yield DecodedFrame(time, self._carried(frame), self.info.layout)
+            duration = frame.duration * frame.time_base if frame.duration and frame.time_base else None
+            yield DecodedFrame(time, self._carried(frame), self.info.layout, duration)
+
+    def frames_around(self, time_s: Fraction) -> Iterator[DecodedFrame]:
+        """As `frames_from`, but surely with two frames at or before `time_s` first, or from the beginning of the film.
+
+        Containers seek to a key frame near the wanted time, some to one after it; a triplet needs the frame before, too.
+        """
+        back_s = Fraction(1)
+        while True:
+            frames = self.frames_from(time_s - back_s)
+            head = list(islice(frames, 2))
+            if (len(head) == 2 and head[1].time_s <= time_s) or time_s - back_s <= self.first_s:
+                return chain(head, frames)
+            back_s *= 4
+
+    @property
+    def first_s(self) -> Fraction:
+        """Time of the first frame that can be decoded."""
+        return self._time_of(self._first, None)
+
+    @property
+    def stream_index(self) -> int:
+        """The container's index of the video stream."""
+        return self._stream.index
+
+    @property
+    def file_start_s(self) -> Fraction:
+        """The file's time that players show as 0: where the earliest of its streams begins."""
+        return Fraction(self._container.start_time or 0, av.time_base)
 
     def _rewind(self) -> None:
         """Open anew, for inputs that cannot seek."""
@@ -245,6 +294,12 @@ def _mastering(data: bytes) -> Mastering | None:
 def _reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error)
     return text.strip() or type(error).__name__
+
+
+def matrix_name(info: StreamInfo) -> str:
+    """FFmpeg's name of the stream's YUV matrix, or of the one that players assume where it does not say."""
+    assumed = "bt709" if info.layout.height > _HD_ROWS else "smpte170m"
+    return MATRIX_NAMES.get(info.colour.matrix, assumed)
 
 
 def check_input(path: str) -> None:

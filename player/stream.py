@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 
 from drba.errors import ProtocolError
 from drba.timeline import OutputClock
-from server.client import Frame, RenderResult, Session
+from server.client import Frame, RenderResult
 from server.shared import FramePool
 
+from .controller import Controller
 from .decoder import Decoder, Run, SourceSlot
-from .plan import Kind, Neighbour, PlannedOutput, Relation, plan_triplet
+from .levels import Level, Renderer
+from .plan import Kind, PlannedOutput
 from .playhead import Playhead
+from .sessions import Sessions
 from .stats import Stats
+from .triplets import PlannedTriplet, TripletWalk
 
 log = logging.getLogger(__name__)
 
 #: Output frames planned ahead of the one being sent: enough to keep two workers busy at 24 -> 60 fps.
 QUEUED_OUTPUTS = 10
-#: A frame must be at mpv this long before it is shown: it still has to travel and pass mpv's own queues.
-DELIVERY_S = 0.05
 #: A film whose data ends this much before the length its container states is filled up with its last frame; a larger gap
 #: (a truncated file) ends the stream there.
 FILL_UP_S = 1
@@ -32,6 +36,7 @@ SLOT_POLL_S = 0.002
 #: without in-betweens.
 LEAD_WITHOUT_SERVER_S = 0.5
 SERVER_POLL_S = 0.02
+PROBE_TIME = 1.25  # of the in-between that a probe renders
 
 
 @dataclass
@@ -39,9 +44,14 @@ class Job:
     """One output frame on its way. The slots it holds are released by `done`."""
 
     plan: PlannedOutput
+    level: Level  # that planned it
     fallback: int  # slot of the source frame that stands for it
     output: int | None = None
     answer: asyncio.Future[RenderResult] | None = None
+
+    @property
+    def slots(self) -> list[int]:
+        return [self.fallback] if self.output is None else [self.fallback, self.output]
 
 
 @dataclass
@@ -54,9 +64,15 @@ class StreamContext:
     decoder: Decoder
     playhead: Playhead
     stats: Stats
-    session: Session | None = None  # None while no server can be had: source frames only
+    sessions: Sessions
+    controller: Controller
     generation: int = 0
-    latency_s: float = field(default=0.05)  # of a triplet, from asking to having it; smoothed
+    queued: int = 0  # output frames planned and not yet handed over
+    on_level: Callable[[], None] = field(default=lambda: None)  # the level has changed
+
+    def next_generation(self) -> int:
+        self.generation += 1
+        return self.generation
 
 
 class OutputStream:
@@ -67,10 +83,9 @@ class OutputStream:
         self._first = first
         self._start_s = float(context.clock.time_s(first))
         self._opened_at = context.playhead.clock()
-        context.generation += 1
-        self._generation = context.generation
-        if context.session is not None:
-            context.session.cancel(self._generation)
+        self._generation = context.next_generation()
+        context.sessions.cancel(self._generation)
+        context.controller.stream_started()
         self._run: Run = context.decoder.start(context.clock.time_s(first))
         self._jobs: asyncio.Queue[Job | None] = asyncio.Queue(QUEUED_OUTPUTS)
         self._planner = asyncio.ensure_future(self._plan())
@@ -87,16 +102,19 @@ class OutputStream:
             if job is None:
                 return
             try:
+                context.queued = self._jobs.qsize()
                 kind = job.plan.kind
                 slot = job.fallback
+                late = False
                 if kind is Kind.INTERPOLATED:
                     if await self._in_time(job):
                         assert job.output is not None
                         slot = job.output
                     else:
-                        kind = Kind.SOURCE
+                        kind, late = Kind.SOURCE, True
                         context.stats.late += 1
-                context.stats.count(kind)
+                context.stats.count(kind, job.level.name)
+                self._control(job, late)
                 yield job.plan.number, context.pool.buffer(slot), kind
             finally:
                 self._release(job)
@@ -108,8 +126,7 @@ class OutputStream:
         cancellation must not interrupt this.
         """
         self._context.decoder.stop(self._run)
-        if self._context.session is not None:
-            self._context.session.cancel(self._generation + 1)
+        self._context.sessions.cancel(self._generation + 1)
         self._planner.add_done_callback(lambda _: self._give_back())
         self._planner.cancel()
 
@@ -122,15 +139,41 @@ class OutputStream:
             self._context.pool.release(source.slot)
         self._window.clear()
 
-    def _seconds_until(self, number: int) -> float:
+    def _control(self, job: Job, late: bool) -> None:
+        """Have the controller see a frame that is being handed over. One that is late because the server is away says nothing
+        about the level."""
+        context, controller = self._context, self._context.controller
+        late = late and context.sessions.ready(job.level.renderer)
+        controller.handed_over(job.level, late=late, lead_s=self._lead_s(job.plan.number))
+        before = controller.level
+        if controller.decide(context.playhead.speed, context.sessions.ready):
+            log.info("level: %s (%s)", controller.level.name, controller.why)
+            renderer = before.renderer
+            if (
+                renderer not in (None, controller.level.renderer)
+                and context.sessions.latency_s(renderer) > controller.lead.now_s
+            ):
+                # What the server has queued for the old renderer would only be late, and keep the new one waiting.
+                self._generation = context.next_generation()
+                context.sessions.cancel(self._generation)
+            context.on_level()
+
+    def _lead_s(self, number: int) -> float:
         time_s = float(self._context.clock.time_s(number))
-        return self._context.playhead.seconds_until(time_s, self._start_s, self._opened_at)
+        return self._context.playhead.lead_s(time_s, self._start_s, self._opened_at)
+
+    def _slack_s(self, number: int) -> float:
+        """Wall-clock seconds until an output frame is late; infinite while nothing moves."""
+        playhead = self._context.playhead
+        if playhead.paused or playhead.speed <= 0:
+            return math.inf
+        return (self._lead_s(number) - self._context.controller.lead.reserve_s) / playhead.speed
 
     async def _in_time(self, job: Job) -> bool:
         if job.answer is None:
             return False
         while not job.answer.done():
-            slack_s = self._seconds_until(job.plan.number) - DELIVERY_S
+            slack_s = self._slack_s(job.plan.number)
             if slack_s <= 0:
                 return False
             # Looked at again from time to time: the viewer may pause, seek or change the speed meanwhile.
@@ -138,36 +181,29 @@ class OutputStream:
         return job.answer.exception() is None
 
     def _release(self, job: Job) -> None:
-        self._context.pool.release(job.fallback)
-        if job.output is not None:
-            self._context.pool.release(job.output)
+        self._context.pool.release(*job.slots)
 
     # --- planning -----------------------------------------------------------------------------------------------------
 
     async def _plan(self) -> None:
         """Take source frames as they come; each in turn is the middle one."""
-        number = self._first
-        previous: SourceSlot | None = None
+        walk: TripletWalk[SourceSlot] = TripletWalk(self._context.clock, self._first)
+        frames = self._context.frames
         try:
-            middle = await self._next_source()
-            while middle is not None and number < self._context.frames:
+            while walk.number < frames:
                 following = await self._next_source()
-                end = self._end(middle) if following is None else self._context.frames
-                planned = plan_triplet(
-                    self._context.clock,
-                    number,
-                    end,
-                    Neighbour(previous.time_s, middle.to_previous) if previous else None,
-                    middle.time_s,
-                    Neighbour(following.time_s, following.to_previous) if following else None,
-                )
-                await self._submit(planned, previous, middle, following)
-                number += len(planned)
-                if previous is not None:
-                    self._forget(previous)
-                previous, middle = middle, following
+                end = self._end(walk.middle) if following is None and walk.middle is not None else frames
+                level = self._context.controller.level
+                triplet = walk.feed(following, end, level.drawn)
+                if triplet is not None:
+                    await self._submit(triplet, level)
+                    self._probe(triplet)
+                    if triplet.previous is not None:
+                        self._forget(triplet.previous)
+                if following is None:
+                    break
         except Exception:
-            log.exception("planning stopped at output frame %d", number)
+            log.exception("planning stopped at output frame %d", walk.number)
         await self._jobs.put(None)
 
     def _end(self, last: SourceSlot) -> int:
@@ -187,90 +223,88 @@ class OutputStream:
         self._window.remove(source)
         self._context.pool.release(source.slot)
 
-    async def _submit(
-        self,
-        planned: list[PlannedOutput],
-        previous: SourceSlot | None,
-        middle: SourceSlot,
-        following: SourceSlot | None,
-    ) -> None:
-        interpolated = [plan for plan in planned if plan.kind is Kind.INTERPOLATED]
-        if interpolated:
-            await self._server_or_need(interpolated[0].number)
-        wanted = [plan for plan in interpolated if self._worth_asking(plan)]
-        outputs: dict[int, int] = {}
+    async def _submit(self, triplet: PlannedTriplet[SourceSlot], level: Level) -> None:
+        pool, sessions = self._context.pool, self._context.sessions
+        sessions.want(self._context.controller.wanted())
+        drawn = [plan for plan in triplet.outputs if plan.kind is Kind.INTERPOLATED]
+        answer: asyncio.Future[RenderResult] | None = None
+        outputs: dict[float | None, int] = {}  # slot of the in-between at each of the triplet's times
         try:
-            for plan in wanted:
-                outputs[plan.number] = await self._output_slot()
-            answer = self._ask(wanted, list(outputs.values()), previous, middle, following) if wanted else None
-            for plan in planned:
-                shown = previous if plan.show < 0 and previous is not None else middle
-                output = outputs.get(plan.number)
-                job = Job(plan, shown.slot, output, answer if output is not None else None)
-                self._context.pool.retain(shown.slot)
+            if drawn and level.renderer is not None:
+                await self._server_or_need(level.renderer, drawn[0].number)
+                for plan in drawn:
+                    if plan.time not in outputs and self._worth_asking(level.renderer, plan.number):
+                        outputs[plan.time] = await self._output_slot()
+                if outputs:
+                    answer = self._ask(level.renderer, triplet, outputs)
+                elif sessions.ready(level.renderer):
+                    sessions.doubt(level.renderer)
+            for plan in triplet.outputs:
+                output = outputs.get(plan.time) if answer is not None and plan.time is not None else None
+                job = Job(plan, level, triplet.shown(plan).slot, output, answer if output is not None else None)
+                pool.retain(*job.slots)
                 try:
                     await self._jobs.put(job)
                 except asyncio.CancelledError:
-                    self._context.pool.release(shown.slot)
+                    self._release(job)
                     raise
-                outputs.pop(plan.number, None)  # the job's now
         finally:
-            for slot in outputs.values():
-                self._context.pool.release(slot)
+            pool.release(*outputs.values())
 
-    async def _server_or_need(self, number: int) -> None:
+    async def _server_or_need(self, renderer: Renderer, number: int) -> None:
         """Wait until the server is there, or mpv needs the frame soon."""
         context = self._context
-        while (session := context.session) is None or not session.ready:
+        while (session := context.sessions.get(renderer)) is None or not session.ready:
             if session is not None:
                 session.wake()
-            time_s = float(context.clock.time_s(number))
-            lead_s = context.playhead.lead_s(time_s, self._start_s, self._opened_at)
-            if not context.playhead.known or lead_s < LEAD_WITHOUT_SERVER_S:
+            if not context.playhead.known or self._lead_s(number) < LEAD_WITHOUT_SERVER_S:
                 return
             await asyncio.sleep(SERVER_POLL_S)
 
-    def _worth_asking(self, plan: PlannedOutput) -> bool:
+    def _worth_asking(self, renderer: Renderer, number: int) -> bool:
         """Whether it can be ready: what cannot is not begun, so that the frames after it can be."""
-        session = self._context.session
-        if session is None or not session.ready:
-            return False
-        return self._seconds_until(plan.number) - DELIVERY_S > self._context.latency_s
+        sessions = self._context.sessions
+        return sessions.ready(renderer) and self._slack_s(number) > sessions.latency_s(renderer)
 
     def _ask(
-        self,
-        wanted: list[PlannedOutput],
-        outputs: list[int],
-        previous: SourceSlot | None,
-        middle: SourceSlot,
-        following: SourceSlot | None,
+        self, renderer: Renderer, triplet: PlannedTriplet[SourceSlot], outputs: Mapping[float | None, int]
     ) -> asyncio.Future[RenderResult] | None:
-        context = self._context
-        assert context.session is not None
-        before = previous if previous is not None and middle.to_previous is not Relation.CUT else None
-        after = following if following is not None and following.to_previous is not Relation.CUT else None
+        session = self._context.sessions.get(renderer)
+        assert session is not None
+        middle, before, after = triplet.middle, triplet.before, triplet.after
+        times = [time for time in outputs if time is not None]
         try:
-            answer = context.session.render(
+            answer = session.render(
                 Frame(middle.number, middle.slot),
-                [plan.time for plan in wanted if plan.time is not None],
-                outputs,
+                times,
+                list(outputs.values()),
                 previous=Frame(before.number, before.slot) if before else None,
                 following=Frame(after.number, after.slot) if after else None,
-                interval_before=float(middle.time_s - before.time_s) if before else 1.0,
-                interval_after=float(after.time_s - middle.time_s) if after else 1.0,
+                interval_before=triplet.interval_before,
+                interval_after=triplet.interval_after,
                 generation=self._generation,
             )
         except ProtocolError:
             log.exception("request refused")
             return None
-        answer.add_done_callback(self._measure)
+        answer.add_done_callback(partial(self._measure, renderer, len(times)))
         return answer
 
-    def _measure(self, answer: asyncio.Future[RenderResult]) -> None:
+    def _measure(self, renderer: Renderer, count: int, answer: asyncio.Future[RenderResult]) -> None:
         if not answer.cancelled() and answer.exception() is None:
             result = answer.result()
-            self._context.latency_s += 0.1 * (result.round_trip_ms / 1000 - self._context.latency_s)
-            self._context.stats.rendered(result.render_ms)
+            self._context.sessions.answered(renderer, result)
+            self._context.controller.rendered(renderer, result.render_ms / count)
+            self._context.stats.rendered(result.render_ms / count)
+
+    def _probe(self, triplet: PlannedTriplet[SourceSlot]) -> None:
+        """Have another level's renderer measured, if the controller wants to know; the picture is thrown away."""
+        context = self._context
+        if not triplet.moving or (renderer := context.controller.probe(context.sessions.ready)) is None:
+            return
+        if (slot := context.pool.acquire()) is not None:
+            self._ask(renderer, triplet, {PROBE_TIME: slot})
+            context.pool.release(slot)
 
     async def _output_slot(self) -> int:
         while (slot := self._context.pool.acquire()) is None:

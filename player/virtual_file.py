@@ -178,7 +178,7 @@ class VirtualFile:
             + unsigned(0x54B0, width * self.sample_aspect.numerator)
             + unsigned(0x54BA, height * self.sample_aspect.denominator)
             + element(0x2EB524, self.layout.format.fourcc)
-            + element(0x55B0, self._colour())
+            + element(0x55B0, video_colour(self.colour, self.layout.format.depth))
         )
         return (
             unsigned(0xD7, 1)
@@ -190,19 +190,20 @@ class VirtualFile:
             + element(0xE0, video)
         )
 
-    def _colour(self) -> bytes:
-        colour = self.colour
-        parts = [unsigned(0x55B2, self.layout.format.depth)]
-        for identifier, value in ((0x55B1, colour.matrix), (0x55BA, colour.transfer), (0x55BB, colour.primaries)):
-            if value != UNKNOWN:
-                parts.append(unsigned(identifier, value))
-        if colour.full_range is not None:
-            parts.append(unsigned(0x55B9, 2 if colour.full_range else 1))
-        if colour.max_cll:
-            parts.append(unsigned(0x55BC, colour.max_cll) + unsigned(0x55BD, colour.max_fall))
-        if colour.mastering:
-            parts.append(element(0x55D0, _mastering(colour.mastering)))
-        return b"".join(parts)
+
+def video_colour(colour: Colour, depth: int) -> bytes:
+    """The content of Matroska's Colour element (RFC 9559, 5.1.4.1.28.16)."""
+    parts = [unsigned(0x55B2, depth)]
+    for identifier, value in ((0x55B1, colour.matrix), (0x55BA, colour.transfer), (0x55BB, colour.primaries)):
+        if value != UNKNOWN:
+            parts.append(unsigned(identifier, value))
+    if colour.full_range is not None:
+        parts.append(unsigned(0x55B9, 2 if colour.full_range else 1))
+    if colour.max_cll:
+        parts.append(unsigned(0x55BC, colour.max_cll) + unsigned(0x55BD, colour.max_fall))
+    if colour.mastering:
+        parts.append(element(0x55D0, _mastering(colour.mastering)))
+    return b"".join(parts)
 
 
 def _mastering(mastering: Mastering) -> bytes:

@@ -8,11 +8,12 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq.asyncio
 
 from drba.errors import ServerError
+from engines.base import EngineState as EngineState
 from engines.base import StreamSpec as StreamSpec
 
 from . import messages as m
@@ -35,7 +36,7 @@ log = logging.getLogger("drba.client")
 
 CONNECT_TIMEOUT_S = 10.0  # to find or start a server; starting takes 0.3 s on an idle machine
 EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
-OPEN_TIMEOUT_S = 120.0  # to load a model; more for an engine that is built first
+OPEN_TIMEOUT_S = 120.0  # to load a model, with PyTorch from a slow disk
 RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # before another attempt to get a server back; doubled each time
 STABLE_S = 10.0  # a server that lived so long did not die of what it was asked first
@@ -119,8 +120,16 @@ class Client:
         except asyncio.TimeoutError:
             raise ServerError(f"no server within {timeout_s:g} s: {self._why_not}") from None
 
-    async def open_session(self, spec: StreamSpec, pool: FramePool, *, timeout_s: float = OPEN_TIMEOUT_S) -> Session:
-        """Open a stream whose frames are in `pool`, which the caller closes after the session.
+    async def open_session(
+        self,
+        spec: StreamSpec,
+        pool: FramePool,
+        *,
+        timeout_s: float = OPEN_TIMEOUT_S,
+        on_engine: Callable[[EngineState], None] = lambda state: None,
+    ) -> Session:
+        """Open a stream whose frames are in `pool`, which the caller closes after the session. `on_engine` hears what
+        renders it and what is being built to take over, now and after every change.
 
         ServerError, ModelError or InputError if it cannot be opened; ProtocolError if the spec is beyond the limits.
         """
@@ -130,7 +139,7 @@ class Client:
         await self.wait_connected(deadline.remaining_s)
         self._session_ids += 1
         link = Link(self._send, self._reopen, lambda session_id: self._sessions.pop(session_id, None), self._stalled)
-        session = Session(self._session_ids, spec, pool, link)
+        session = Session(self._session_ids, spec, pool, link, on_engine)
         self._sessions[session.id] = session
         try:
             await asyncio.wait_for(asyncio.shield(session.open()), deadline.remaining_s)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from drba.errors import DrbaError, InputError, ModelError, ServerError
-from engines.base import StreamSpec
+from engines.base import EngineState, StreamSpec
 
 from . import messages as m
 from .deadline import Deadline
@@ -68,17 +68,27 @@ class _Pending:
 class Session:
     """One stream; from `Client.open_session`. Belongs to the client's event loop.
 
-    `model`, `engine` and `transport` (`shared` or `inline`) are what the server chose. While the server is away or
-    being restarted every request fails at once; the session is opened again by itself.
+    `state` (with `model` and `engine`) and `transport` (`shared` or `inline`) are what the server chose; `on_engine` is
+    called after every change of `state`. While the server is away or being restarted every request fails at once; the
+    session is opened again by itself.
     """
 
-    def __init__(self, session_id: int, spec: StreamSpec, pool: FramePool, link: Link) -> None:
+    def __init__(
+        self,
+        session_id: int,
+        spec: StreamSpec,
+        pool: FramePool,
+        link: Link,
+        on_engine: Callable[[EngineState], None] = lambda state: None,
+    ) -> None:
         self.id = session_id
         self.spec = spec
         self.pool = pool
-        self.model, self.engine, self.transport = spec.model, spec.engine, ""
+        self.state = EngineState(spec.model, spec.engine)
+        self.transport = ""
         self.generation = 0
         self._link = link
+        self._on_engine = on_engine
         self._why_not = "the session is being opened"
         self._opening: asyncio.Future[None] | None = None
         self._known: KnownFrames[None] = KnownFrames(1)
@@ -89,6 +99,14 @@ class Session:
         self._closed = self._refused = False
 
     # --- for the player -----------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> str:
+        return self.state.model
+
+    @property
+    def engine(self) -> str:
+        return self.state.engine
 
     @property
     def ready(self) -> bool:
@@ -178,6 +196,11 @@ class Session:
         if self.ready:
             self._link.send(m.Cancel(self.id, self.generation), ())
 
+    def cancel_build(self) -> None:
+        """Give up the engine that is being built for this session, if one is; what renders it now goes on."""
+        if self.ready:
+            self._link.send(m.CancelBuild(self.id), ())
+
     async def close(self) -> None:
         """End the session; requests that are not being rendered are dropped. Afterwards nothing writes to the pool."""
         if self._closed:
@@ -237,6 +260,10 @@ class Session:
                 self._opened(message)
             case m.Rendered():
                 self._rendered(message, payloads)
+            case m.Engine():
+                self._engine_is(
+                    EngineState(message.model, message.engine, message.note, message.building, message.progress)
+                )
             case m.Dropped(request=request):
                 if pending := self._settle(request):
                     _fail(pending.answer, RequestDropped("the request was cancelled before it was rendered"))
@@ -266,7 +293,7 @@ class Session:
             _fail(self._opening, ServerError(reason))
 
     def _opened(self, message: m.Opened) -> None:
-        self.model, self.engine, self.transport = message.model, message.engine, message.transport
+        self.transport = message.transport
         self._known = KnownFrames(self.pool.slots if message.transport == "shared" else m.INLINE_FRAMES)
         self._ready.set()
         if self.generation:
@@ -277,6 +304,11 @@ class Session:
                 self._transmit(pending)
         if self._opening is not None and not self._opening.done():
             self._opening.set_result(None)
+        self._engine_is(EngineState(message.model, message.engine, message.note))
+
+    def _engine_is(self, state: EngineState) -> None:
+        self.state = state
+        self._on_engine(state)
 
     def _open_failed(self, error: DrbaError) -> None:
         if self._opening is not None:

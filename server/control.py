@@ -18,6 +18,7 @@ from .runtime import default_endpoint, socket_path
 TIMEOUT_S = 2.0  # a server that is there answers within milliseconds
 STOP_TIMEOUT_S = 10.0  # it first finishes what it is rendering
 POLL_S = 0.01
+LOOK_S = 0.2  # how often to see whether it is still there while it does not answer
 M = TypeVar("M", bound=Message)
 
 
@@ -47,6 +48,10 @@ def describe_status(report: StatusReport | None) -> str:
         size = f"{session.width}x{session.height} {session.pixel_format}"
         work = f"{session.rendered} rendered at {session.render_ms:.1f} ms, {session.queued} waiting"
         made = f"{session.model} on {session.engine} ({session.transport})"
+        if session.card:
+            made += f", card {session.card}"
+        if session.building:
+            made += f", building {session.building} {session.progress:.0%}"
         lines.append(f"  session {session.session} of process {session.pid or '?'}: {size}, {made}, {work}")
     return "\n".join(lines)
 
@@ -64,11 +69,14 @@ def _ask(question: Message, answer: type[M], endpoint: str | None, timeout_s: fl
         except zmq.ZMQError as error:
             raise ServerError(f"endpoint {endpoint} cannot be used: {error.strerror}") from error
         socket.send_multipart(serialize(question))
-        while socket.poll(int(deadline.remaining_s * 1000)):
-            with contextlib.suppress(ProtocolError):
-                message, _ = parse_reply(socket.recv_multipart())
-                if isinstance(message, answer):
-                    return message
+        while not deadline.passed:
+            if socket.poll(int(deadline.at_most(LOOK_S) * 1000)):
+                with contextlib.suppress(ProtocolError):
+                    message, _ = parse_reply(socket.recv_multipart())
+                    if isinstance(message, answer):
+                        return message
+            elif path is not None and not listening(str(path)):
+                return None  # it was ending just then
     raise ServerError(f"server at {endpoint} did not answer within {timeout_s:g} s")
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from drba import __version__
 from drba.errors import DrbaError, InputError, ModelError, ProtocolError
-from engines.base import Renderer, StreamSpec
+from engines.base import StreamRenderer, StreamSpec
 
 from . import messages as m
+from .cards import Cards
+from .deadline import Deadline
 from .peers import Peer
 from .protocol import Buffer, MalformedMessage
 from .scheduler import Submitted
@@ -24,7 +26,9 @@ from .workers import JobResult, WorkerPool
 
 log = logging.getLogger("drba.server")
 
-OpenRenderer = Callable[[StreamSpec], Renderer]
+STUCK_TIMEOUT_S = 1.0  # for workers after the processes that they waited for were ended
+
+OpenRenderer = Callable[[StreamSpec], StreamRenderer]
 Send = Callable[[Peer, m.Message, Sequence[FrameBuffer]], None]
 
 
@@ -44,29 +48,49 @@ class _OpenResult:
     error: Exception | None
 
 
+@dataclass(frozen=True)
+class _EngineChanged:
+    session: ServerSession
+
+
 class Dispatcher:
     """Sessions, workers and counts. All methods belong to the I/O thread; `wake` is called by others, when
     `finish_results` has something to do."""
 
     def __init__(
-        self, open_renderer: OpenRenderer, workers: int, models: Sequence[str], send: Send, wake: Callable[[], None]
+        self,
+        open_renderer: OpenRenderer,
+        cards: Cards,
+        workers: int,
+        models: Callable[[], Sequence[str]],
+        send: Send,
+        wake: Callable[[], None],
     ) -> None:
         self.counts = Counts()
         self.started_s = self.active_s = time.monotonic()  # active: when there last was work
         self.stop_asked = False
         self._open_renderer = open_renderer
-        self._models = tuple(models)
+        self._cards = cards
+        self._models = models
         self._send_parts = send
         self._wake = wake
         self._workers = workers
         self._sessions: dict[tuple[bytes, int], ServerSession] = {}  # by client and its own number
         self._opening = 0
-        self._done: deque[JobResult | _OpenResult] = deque()
-        self._pool = WorkerPool(workers, self._post)
+        self._done: deque[JobResult | _OpenResult | _EngineChanged] = deque()
+        # By card, "" for this process: sessions of a card that hangs must not keep the others' workers waiting.
+        self._pools = {"": WorkerPool(workers, self._post)}
 
     @property
     def busy(self) -> bool:
-        return bool(self._opening or self._done or self._pool.busy)
+        """Whether there is work: an engine that a paused player waits for counts."""
+        building = any(session.told and session.told.building for session in self._sessions.values())
+        return bool(self._opening or self._done or building or any(pool.busy for pool in self._pools.values()))
+
+    def _pool(self, session: ServerSession) -> WorkerPool:
+        if session.card not in self._pools:
+            self._pools[session.card] = WorkerPool(self._workers, self._post)
+        return self._pools[session.card]
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -74,7 +98,7 @@ class Dispatcher:
         """ProtocolError if the message does not fit its session."""
         match message:
             case m.Hello():
-                self._send(peer, m.Welcome(__version__, os.getpid(), self._models))
+                self._send(peer, m.Welcome(__version__, os.getpid(), tuple(self._models())))
             case m.Status():
                 self._send(peer, self._status())
             case m.Stop():
@@ -88,7 +112,12 @@ class Dispatcher:
             case m.Cancel():
                 session = self._sessions.get((peer.identity, message.session))
                 if session is not None and session.ready:
-                    self._drop(self._pool.cancel(session, message.generation))
+                    self._drop(self._pool(session).cancel(session, message.generation))
+            case m.CancelBuild():
+                session = self._sessions.get((peer.identity, message.session))
+                if session is not None and session.renderer is not None:
+                    # A thread of its own: a card's process is asked, and it may hang.
+                    threading.Thread(target=session.renderer.cancel_build, name="cancel", daemon=True).start()
             case m.Close():
                 self.end_session(peer, message.session)
 
@@ -111,7 +140,7 @@ class Dispatcher:
         except ProtocolError as error:
             header = {"session": request.session, "request": request.request}
             raise MalformedMessage(str(error), m.FailureCode.MALFORMED, header) from error
-        outcome = self._pool.submit(job)
+        outcome = self._pool(session).submit(job)
         if outcome is Submitted.CANCELLED:
             self._drop([job])
         elif outcome is Submitted.FULL:
@@ -135,12 +164,12 @@ class Dispatcher:
             pid=os.getpid(),
             uptime_s=now_s - self.started_s,
             idle_s=0.0 if self.busy else now_s - self.active_s,
-            workers=self._workers,
+            workers=self._workers * len(self._pools),
             rendered=self.counts.rendered,
             dropped=self.counts.dropped,
             failed=self.counts.failed,
             malformed=self.counts.malformed,
-            sessions=tuple(session.report(self._pool.queued(session)) for session in self._sessions.values()),
+            sessions=tuple(session.report(self._pool(session).queued(session)) for session in self._sessions.values()),
         )
 
     # --- sessions -----------------------------------------------------------------------------------------------------
@@ -154,13 +183,16 @@ class Dispatcher:
         session = ServerSession(peer, message, _map_memory(peer, message))
         self._sessions[peer.identity, session.id] = session
         self._opening += 1
-        # A thread of its own: loading a network or building an engine takes from seconds to minutes.
+        # A thread of its own: loading a network takes seconds.
         threading.Thread(target=self._run_open, args=(session,), name="open", daemon=True).start()
 
     def _run_open(self, session: ServerSession) -> None:
         error: Exception | None = None
         try:
-            session.renderer = self._open_renderer(session.spec)
+            remote = self._cards.open(session.spec, session.memory)
+            if remote is not None:
+                session.card = remote.card.device.name
+            session.renderer = remote if remote is not None else self._open_renderer(session.spec)
         except Exception as raised:
             error = raised
         self._post(_OpenResult(session, error))
@@ -178,16 +210,40 @@ class Dispatcher:
                 self._send(peer, m.Failure(session.id, None, _open_code(error), line[: m.MAX_TEXT]))
             return
         if not wanted:  # closed or replaced meanwhile
-            self._pool.close_renderer(session)
+            self._pool(session).close_renderer(session)
             return
         renderer = session.renderer
         assert renderer is not None
         session.ready = True
-        self._pool.add(session)
+        self._pool(session).add(session)
+        session.told = state = renderer.state
         size = f"{session.layout.width}x{session.layout.height} {session.layout.format.name}"
-        made = f"{renderer.model} on {renderer.engine}, {session.transport}"
-        log.info("session %d of process %s: %s, %s", session.id, peer.pid, size, made)
-        self._send(peer, m.Opened(session.id, renderer.model, renderer.engine, session.transport))
+        where = f"{session.transport}, card {session.card}" if session.card else session.transport
+        log.info("session %d of process %s: %s, %s, %s", session.id, peer.pid, size, state.note, where)
+        note = "" if state.building else state.note[: m.MAX_TEXT]
+        self._send(peer, m.Opened(session.id, state.model, state.engine, session.transport, note))
+        if state.building:
+            self._tell_engine(session)
+        renderer.watch(lambda: self._post(_EngineChanged(session)))
+        self._engine_changed(session)  # what happened before anybody watched
+
+    def _engine_changed(self, session: ServerSession) -> None:
+        renderer = session.renderer
+        if renderer is None or self._sessions.get((session.peer.identity, session.id)) is not session:
+            return
+        if renderer.lost:  # the player opens it again with its next request, on a card that works
+            log.warning("session %d of process %s: %s", session.id, session.peer.pid, renderer.lost)
+            self.end_session(session.peer, session.id)
+        elif (state := renderer.state) != session.told:
+            session.told = state
+            self._tell_engine(session)
+
+    def _tell_engine(self, session: ServerSession) -> None:
+        state = session.told
+        assert state is not None
+        note = state.note[: m.MAX_TEXT]
+        told = m.Engine(session.id, state.model, state.engine, state.building, state.progress, note)
+        self._send(session.peer, told)
 
     def end_session(self, peer: Peer, session_id: int) -> None:
         """Forget a session, if it is open, and drop its requests; its renderer goes with the last one that runs."""
@@ -195,7 +251,7 @@ class Dispatcher:
         if session is None:
             return
         if session.ready:
-            self._drop(self._pool.retire(session))
+            self._drop(self._pool(session).retire(session))
         log.info("session %d of process %s closed", session.id, peer.pid)
 
     def end_sessions(self, peer: Peer) -> None:
@@ -205,7 +261,7 @@ class Dispatcher:
 
     # --- results ------------------------------------------------------------------------------------------------------
 
-    def _post(self, result: JobResult | _OpenResult) -> None:
+    def _post(self, result: JobResult | _OpenResult | _EngineChanged) -> None:
         self._done.append(result)
         self._wake()
 
@@ -213,11 +269,13 @@ class Dispatcher:
         """Answer what the workers have done since the last call."""
         while self._done:
             self.active_s = time.monotonic()
-            result = self._done.popleft()
-            if isinstance(result, _OpenResult):
-                self._opened(result.session, result.error)
-            else:
-                self._rendered(result)
+            match self._done.popleft():
+                case _OpenResult(session, error):
+                    self._opened(session, error)
+                case _EngineChanged(session):
+                    self._engine_changed(session)
+                case JobResult() as result:
+                    self._rendered(result)
 
     def _rendered(self, result: JobResult) -> None:
         job, session = result.job, result.job.session
@@ -239,9 +297,13 @@ class Dispatcher:
         """End all sessions, wait for the workers and answer what they have done; False if one does not come back."""
         for session in list(self._sessions.values()):
             self.end_session(session.peer, session.id)
-        ended = self._pool.stop(timeout_s)
+        deadline = Deadline(timeout_s)
+        ended = [pool.stop(deadline.remaining_s) for pool in self._pools.values()]
+        self._cards.end()
+        if not all(ended):  # what waited for a process that hung has failed now
+            ended = [pool.stop(STUCK_TIMEOUT_S) for pool in self._pools.values()]
         self.finish_results()
-        return ended
+        return all(ended)
 
 
 def _map_memory(peer: Peer, message: m.Open) -> SharedFrames | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drba.errors import ServerError
 
-from .runtime import log_folder
+from .logs import SERVER_STDERR, log_path
 
 STDERR_BYTES = 64 << 10  # what is kept of a server's crash output before the file starts anew
 _children: list[subprocess.Popen[bytes]] = []  # kept so that they are reaped, and not complained about, when they end
@@ -28,7 +28,7 @@ class Launched:
     def __init__(self, command: Sequence[str]) -> None:
         """Start it in a session of its own, which neither Ctrl-C nor a closed terminal ends; ServerError if not."""
         reap()
-        self._stderr_path = log_folder() / "server-stderr.log"
+        self._stderr_path = log_path(SERVER_STDERR)
         root = str(Path(__file__).resolve().parent.parent)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
         try:

@@ -6,41 +6,43 @@ import argparse
 import contextlib
 import faulthandler
 import logging
-import logging.handlers
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from drba.errors import DrbaError, InputError, ServerError
-from engines.base import Renderer, StreamSpec
+import drba
+from drba import weights
+from drba.errors import DrbaError, InputError
+from engines.base import StreamRenderer, StreamSpec
 
+from .cards import Cards, card_command
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
-from .runtime import InstanceLock, default_endpoint, log_folder, socket_path
+from .logs import SERVER, log_path, rotating_handler
+from .priority import default_workers, give_way
+from .runtime import InstanceLock, default_endpoint, socket_path
 from .service import Server
 
 log = logging.getLogger("drba.server")
 
-LOG_BYTES = 1 << 20  # of one log file; with one older file kept, the log never takes more than 2 MiB
 DEFAULT_IDLE_TIMEOUT_S = 600.0
-NICENESS = 5
 
 
-def open_renderer(spec: StreamSpec) -> Renderer:
+def open_renderer(spec: StreamSpec) -> StreamRenderer:
     """The engines' renderer; imported here, on first use, so that starting up stays quick."""
     import engines
 
     return engines.open_renderer(spec)
 
 
-def default_workers() -> int:
-    """Two threads keep a renderer busy while a frame is handed over; more would compete with mpv's decoder."""
-    return min(2, os.cpu_count() or 1)
+def installed_models() -> list[str]:
+    """What can be played without a download."""
+    return [model.name for model in drba.models() if weights.is_installed(model)]
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="drba-server", description=__doc__)
     parser.add_argument(
         "--idle-timeout",
@@ -63,10 +65,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(
-    argv: Sequence[str] | None = None, open_renderer: OpenRenderer = open_renderer, models: Sequence[str] = ()
+    argv: Sequence[str] | None = None,
+    open_renderer: OpenRenderer = open_renderer,
+    card_command: Sequence[str] = tuple(card_command()),
 ) -> int:
-    """Run the program; the exit status. `open_renderer` is replaced in tests; `models` is what Welcome offers."""
-    arguments = _parser().parse_args(argv)
+    """Run the program; the exit status. Tests replace `open_renderer`, and with `card_command` that of cards' processes."""
+    arguments = make_parser().parse_args(argv)
     try:
         if arguments.status:
             print(describe_status(server_status(arguments.endpoint)))
@@ -74,13 +78,13 @@ def main(
         if arguments.stop:
             print("stopped" if stop_server(arguments.endpoint) else "no server is running")
             return 0
-        return _serve(arguments, open_renderer, models)
+        return _serve(arguments, open_renderer, card_command)
     except DrbaError as error:
         print(f"drba-server: {error}", file=sys.stderr)
         return error.exit_status
 
 
-def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: Sequence[str]) -> int:
+def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_command: Sequence[str]) -> int:
     if not 0 < arguments.idle_timeout < 1e9:
         raise InputError(f"--idle-timeout is {arguments.idle_timeout:g}, expected a positive number of seconds")
     if not 1 <= arguments.workers <= 64:
@@ -93,16 +97,15 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: S
         return 0
     ended = True
     try:
-        _start_log(arguments.log or log_folder() / "server.log")
-        # mpv's own threads come first: a late in-between costs quality, a late picture is a stutter.
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+        _start_log(arguments.log or log_path(SERVER))
+        give_way()
         server = Server(
             open_renderer,
             endpoint=endpoint,
             workers=arguments.workers,
             idle_timeout_s=arguments.idle_timeout,
-            models=models,
+            models=installed_models,
+            cards=Cards(card_command, arguments.workers),
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda received, _: server.request_stop(signal.Signals(received).name))
@@ -119,12 +122,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, models: S
 
 
 def _start_log(path: Path) -> None:
-    try:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    except OSError as error:
-        raise ServerError(f"log {path} cannot be written: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(handler)
+    logging.getLogger().addHandler(rotating_handler(path))
     logging.getLogger().setLevel(logging.INFO)
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # no usable stderr: a crash leaves no stack, then
         faulthandler.enable()

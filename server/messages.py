@@ -1,4 +1,4 @@
-"""The messages between player and server, protocol version 1, and their limits. docs/protocol.md says what they mean.
+"""The messages between player and server, protocol version 2, and their limits. docs/protocol.md says what they mean.
 
 Records are frozen; `check` raises ProtocolError saying what was found and what is expected. Bytes: see protocol.py.
 """
@@ -13,7 +13,7 @@ from drba.pixels import FrameLayout, pixel_format
 
 from .fields import Record, boolean, integer, number, optional, pair, record, sequence, text
 
-VERSION = 1
+VERSION = 2
 
 MAX_SIDE = 16384  # pixels; the largest texture that GPUs and H.265 level 6.2 (8192 x 4320) leave room for
 MAX_FRAME_BYTES = 512 << 20  # 16384 x 16384 at 8 bit 4:2:0 is 403 MB; more would let one message exhaust a desktop
@@ -181,6 +181,15 @@ class Close(Message):
 
 
 @dataclass(frozen=True)
+class CancelBuild(Message):
+    """Give up the engine that is being built for the session; what renders it now goes on. Answered by Engine, if one is
+    being built; other sessions that wait for the same engine still get it."""
+
+    label: ClassVar[str] = "cancel_build"
+    session: SessionId
+
+
+@dataclass(frozen=True)
 class Status(Message):
     """Ask for a StatusReport."""
 
@@ -209,13 +218,27 @@ class Welcome(Message):
 
 @dataclass(frozen=True)
 class Opened(Message):
-    """`transport` is what is used from here on: `shared` or `inline`."""
+    """`transport` is what is used from here on: `shared` or `inline`; `note` says for people why it is this engine."""
 
     label: ClassVar[str] = "opened"
     session: SessionId
     model: Name
     engine: Name
     transport: Name
+    note: Line
+
+
+@dataclass(frozen=True)
+class Engine(Message):
+    """What renders the session has changed, or what is being built to take over (`building`, empty for nothing)."""
+
+    label: ClassVar[str] = "engine"
+    session: SessionId
+    model: Name
+    engine: Name
+    building: Name
+    progress: Annotated[float, number(0, 1)]
+    note: Line
 
 
 @dataclass(frozen=True)
@@ -262,7 +285,8 @@ class Failure(Message):
 
 @dataclass(frozen=True)
 class SessionReport(Record):
-    """One open session; `pid` is the client's, 0 if unknown; `render_ms` the mean over its requests."""
+    """One open session; `pid` is the client's, 0 if unknown; `card` the one that it is on, empty where there is no choice;
+    `render_ms` the mean over its requests."""
 
     label: ClassVar[str] = "session"
     session: SessionId
@@ -272,6 +296,9 @@ class SessionReport(Record):
     pixel_format: Name
     model: Name
     engine: Name
+    building: Name
+    progress: Annotated[float, number(0, 1)]
+    card: Name
     transport: Name
     queued: Count
     rendered: Count
@@ -305,5 +332,5 @@ class Goodbye(Message):
     reason: Line
 
 
-REQUESTS: tuple[type[Message], ...] = (Hello, Open, Render, Cancel, Close, Status, Stop)
-REPLIES: tuple[type[Message], ...] = (Welcome, Opened, Rendered, Need, Dropped, Failure, StatusReport, Goodbye)
+REQUESTS: tuple[type[Message], ...] = (Hello, Open, Render, Cancel, Close, CancelBuild, Status, Stop)
+REPLIES: tuple[type[Message], ...] = (Welcome, Opened, Engine, Rendered, Need, Dropped, Failure, StatusReport, Goodbye)

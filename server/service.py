@@ -7,13 +7,14 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
 
 from drba.errors import ProtocolError, ServerError
 
 from . import messages as m
+from .cards import Cards
 from .dispatch import Dispatcher, OpenRenderer
 from .peers import Peer, open_pidfd, peer_pid
 from .protocol import MalformedMessage, parse_request, serialize
@@ -40,9 +41,11 @@ class Server:
         endpoint: str,
         workers: int,
         idle_timeout_s: float,
-        models: Sequence[str] = (),
+        models: Callable[[], Sequence[str]],
+        cards: Cards,
     ) -> None:
-        """Bind `endpoint`; ServerError if that fails. `open_renderer` may be slow: it has threads of its own."""
+        """Bind `endpoint`; ServerError if that fails. `open_renderer` may be slow: it has threads of its own. `models`
+        names what Welcome offers, each time anew: models are installed while a server runs."""
         self._endpoint = endpoint
         self._idle_timeout_s = idle_timeout_s
         self._peers: dict[bytes, Peer] = {}
@@ -58,7 +61,7 @@ class Server:
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._wake_read, zmq.POLLIN)
-        self._dispatcher = Dispatcher(open_renderer, workers, models, self._send, self._wake)
+        self._dispatcher = Dispatcher(open_renderer, cards, workers, models, self._send, self._wake)
 
     def _bound_socket(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.ROUTER)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drba.errors import ProtocolError
-from engines.base import Renderer, SourceFrame, StreamSpec, Triplet
+from engines.base import EngineState, SourceFrame, StreamRenderer, StreamSpec, Triplet
 
 from .known import KnownFrames
 from .messages import INLINE_FRAMES, Open, Render, SessionReport
@@ -41,11 +41,13 @@ class ServerSession:
         self.serial = next(_serials)
         self.message = message
         self.layout = message.layout
-        self.renderer: Renderer | None = None  # set by the thread that opens it,
+        self.renderer: StreamRenderer | None = None  # set by the thread that opens it, and `card`,
+        self.card = ""
         self.ready = False  # which the I/O thread knows from here on
+        self.told: EngineState | None = None  # what the client knows of the engine
         self.rendered = self.dropped = self.failed = 0
         self.render_ms_sum = 0.0
-        self._memory = memory
+        self.memory = memory
         self._frames: KnownFrames[FrameBuffer] = KnownFrames(memory.slots if memory else INLINE_FRAMES)
 
     @property
@@ -54,7 +56,7 @@ class ServerSession:
 
     @property
     def transport(self) -> str:
-        return "shared" if self._memory else "inline"
+        return "shared" if self.memory else "inline"
 
     @property
     def spec(self) -> StreamSpec:
@@ -84,18 +86,18 @@ class ServerSession:
         self._frames.forget_slots(request.output_slots)
         if missing := [number for number in request.frames if number not in found]:
             raise MissingFrames(missing)
-        outputs = [self._memory.buffer(slot) for slot in request.output_slots] if self._memory else None
+        outputs = [self.memory.buffer(slot) for slot in request.output_slots] if self.memory else None
         return RenderJob(self, request, self._triplet(request, found), outputs)
 
     def _take_frame(self, number: int, place: int | None, payloads: Sequence[Buffer]) -> FrameBuffer | None:
         if place is None:
             return self._frames.get(number)
-        buffer = self._memory.buffer(place) if self._memory else self._own(payloads[place])
-        self._frames.put(number, buffer, slot=place if self._memory else None)
+        buffer = self.memory.buffer(place) if self.memory else self._own(payloads[place])
+        self._frames.put(number, buffer, slot=place if self.memory else None)
         return buffer
 
     def _check_places(self, request: Render, payloads: Sequence[Buffer]) -> None:
-        if self._memory is None:
+        if self.memory is None:
             if request.output_slots:
                 raise ProtocolError("render.output_slots has slots, expected none: this session is inline")
             for payload in payloads:
@@ -105,8 +107,8 @@ class ServerSession:
         if not request.output_slots:
             raise ProtocolError("render.output_slots is empty, expected a slot a time: this session shares memory")
         highest = max(*(place for _, place in request.attached), *request.output_slots, 0)
-        if highest >= self._memory.slots:
-            raise ProtocolError(f"render names slot {highest}, expected one of {self._memory.slots}")
+        if highest >= self.memory.slots:
+            raise ProtocolError(f"render names slot {highest}, expected one of {self.memory.slots}")
 
     def _own(self, payload: Buffer) -> FrameBuffer:
         frame = np.frombuffer(payload, np.uint8)
@@ -131,15 +133,19 @@ class ServerSession:
             renderer.close()
 
     def report(self, queued: int) -> SessionReport:
-        renderer, message = self.renderer if self.ready else None, self.message
+        message = self.message
+        state = self.told or EngineState(message.model, message.engine)
         return SessionReport(
             session=message.session,
             pid=self.peer.pid or 0,
             width=message.width,
             height=message.height,
             pixel_format=message.pixel_format,
-            model=renderer.model if renderer else message.model,
-            engine=renderer.engine if renderer else message.engine,
+            model=state.model,
+            engine=state.engine,
+            building=state.building,
+            progress=state.progress,
+            card=self.card,
             transport=self.transport,
             queued=queued,
             rendered=self.rendered,

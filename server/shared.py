@@ -145,20 +145,27 @@ class SharedFrames:
 
     def __init__(self, memory: SharedMemory, frame_bytes: int) -> None:
         """Map it; ProtocolError if it is not there or not what it should be (the caller goes on inline)."""
-        self._memory = memory
+        self.memory = memory
         self._frame_bytes = frame_bytes
         self._bytes: NDArray[np.uint8] = np.frombuffer(_map_memory_file(memory), np.uint8)
 
     @property
     def slots(self) -> int:
-        return self._memory.slots
+        return self.memory.slots
 
     def buffer(self, slot: int) -> NDArray[np.uint8]:
         """The frame in a slot, writable; IndexError beyond the last slot."""
-        if not 0 <= slot < self._memory.slots:
-            raise IndexError(f"slot {slot} of {self._memory.slots}")
-        start = slot * self._memory.slot_bytes
+        if not 0 <= slot < self.memory.slots:
+            raise IndexError(f"slot {slot} of {self.memory.slots}")
+        start = slot * self.memory.slot_bytes
         return self._bytes[start : start + self._frame_bytes]
+
+    def slot_of(self, planes: Sequence[Plane]) -> int:
+        """The slot of a frame that `buffer` gave; ValueError for one that lies elsewhere."""
+        offset = planes[0].ctypes.data - self._bytes.ctypes.data
+        if not 0 <= offset < self._bytes.nbytes or offset % self.memory.slot_bytes:
+            raise ValueError("the frame is not in this shared memory")
+        return int(offset // self.memory.slot_bytes)
 
 
 def _map_memory_file(memory: SharedMemory) -> mmap.mmap:

@@ -15,7 +15,9 @@ import numpy as np
 
 from drba.errors import ModelError
 from drba.pixels import Plane
-from engines.base import Renderer, StreamSpec, Triplet
+from engines.base import StreamRenderer, StreamSpec, Triplet
+from engines.swap import SwappingRenderer
+from server import card_process
 from server.main import main
 
 
@@ -54,12 +56,14 @@ class FakeRenderer:
         pass
 
 
-def open_fake(spec: StreamSpec) -> Renderer:
-    return FakeRenderer(spec)
+def open_fake(spec: StreamSpec) -> StreamRenderer:
+    return SwappingRenderer(FakeRenderer(spec), f"a fake of {spec.model[:9]}")
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["card"]:  # the process of a card, with DRBA_DEVICES=cpu,cpu
+        card_process.main(sys.argv[2:], open_renderer=open_fake)
     if "DRBA_TEST_START_LOG" in os.environ:  # counts the processes that were started
         with open(os.environ["DRBA_TEST_START_LOG"], "a") as file:
             file.write(f"{os.getpid()}\n")
-    sys.exit(main(open_renderer=open_fake))
+    sys.exit(main(open_renderer=open_fake, card_command=[sys.executable, __file__, "card"]))

@@ -13,7 +13,7 @@ import torch
 import drba
 from drba.errors import ModelError
 from drba.pixels import PIXEL_FORMATS, FrameLayout, PixelFormat, pixel_format
-from engines import SourceFrame, StreamSpec, Triplet, choice, open_renderer
+from engines import SourceFrame, StreamSpec, Triplet, calibration, open_renderer
 from engines.colour import ColourConverter
 
 CPU = torch.device("cpu")
@@ -94,8 +94,6 @@ def test_missing_weights_say_how_to_get_them(rule_models: Path) -> None:
         open_renderer(StreamSpec(layout, model="rife-4.6"))
     with pytest.raises(ModelError, match="does not exist"):
         open_renderer(StreamSpec(layout, model="rife-9"))
-    with pytest.raises(ModelError, match="engine"):
-        open_renderer(StreamSpec(layout, engine="abacus"))
 
 
 def test_auto_takes_what_is_fast_enough_and_remembers(rule_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,13 +101,13 @@ def test_auto_takes_what_is_fast_enough_and_remembers(rule_models: Path, monkeyp
     spec = StreamSpec(layout, "bt709", model="auto")
     assert open_renderer(spec).model == "flow"  # nothing is installed
     netweights.install("distil-drba-v2-lite")
-    monkeypatch.setattr(choice, "NEEDED_PER_SECOND", 0.01)
+    monkeypatch.setattr(calibration, "NEEDED_PER_SECOND", 0.01)
     assert open_renderer(spec).model == "distil-drba-v2-lite"
     kept = (rule_models / "cache" / "calibration.json").read_text()
-    monkeypatch.setattr(choice, "measure_ms", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(calibration, "measure_ms", lambda *_: pytest.fail("measured again"))
     assert open_renderer(spec).model == "distil-drba-v2-lite"
     assert (rule_models / "cache" / "calibration.json").read_text() == kept
-    monkeypatch.setattr(choice, "NEEDED_PER_SECOND", 1e9)
+    monkeypatch.setattr(calibration, "NEEDED_PER_SECOND", 1e9)
     assert open_renderer(spec).model == "flow"
     shutil.rmtree(rule_models / "data")
     assert open_renderer(spec).model == "flow"

@@ -16,9 +16,10 @@ import pytest
 from film_reader import open_film, source_frames
 
 from drba.errors import InputError, MediaError
-from player.film import Film, FilmRequest, output_rate
+from player.film import Film, FilmRequest
 from player.plan import MAX_INTERVAL_S
 from player.playhead import Playhead
+from player.rates import output_rate
 from player.source import VideoSource, carried_format
 
 
@@ -154,7 +155,8 @@ def test_frames_that_are_not_ready_in_time_are_the_nearest_source_frames(clip_fo
 
     async def check() -> None:
         async with open_film(clip.path, fps="2x", playhead=playhead) as opened:
-            opened.film._context.latency_s = 1e6
+            for place in opened.film._sessions._places.values():
+                place.latency_s = 1e6
             shown = await opened.frames(20, 40)
             assert set(shown) <= expected
             assert opened.film.stats.as_dict()["late_frames"] >= 15

@@ -12,8 +12,6 @@ from player import options
 from player.paths import lua_script
 from player.play import build_mpv_options, make_parser, parse_mpv_argument
 
-SCRIPT_ONLY = {"start", "command"}
-
 
 def lua_options() -> dict[str, str]:
     body = re.search(r"^local options = \{\n(.*?)^\}", lua_script().read_text(), re.MULTILINE | re.DOTALL)
@@ -23,8 +21,9 @@ def lua_options() -> dict[str, str]:
 
 def test_the_script_has_the_same_options_and_defaults() -> None:
     found = lua_options()
-    assert set(found) == {option.name for option in options.OPTIONS} | SCRIPT_ONLY
-    for option in options.OPTIONS:
+    declared = options.OPTIONS + options.SCRIPT_OPTIONS
+    assert set(found) == {option.name for option in declared}
+    for option in declared:
         default = option.default
         expected = f'"{default}"' if isinstance(default, str) else str(default).lower()
         assert found[option.name] == expected, option.name

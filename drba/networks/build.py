@@ -44,6 +44,12 @@ def build(
     return interpolator(network, device=device, dtype=_dtype(dtype, device, mode), scale=scale, mode=cast(Mode, mode))
 
 
+def build_empty(spec: ModelSpec, *, dtype: torch.dtype, scale: float = 1.0) -> Interpolator:
+    """A network model in its fast form on the meta device: shapes and no values, for counting what it would do."""
+    interpolator = _INTERPOLATORS[spec.family]
+    return interpolator(_empty_network(spec), device=torch.device("meta"), dtype=dtype, scale=scale, mode="fast")
+
+
 def network_parts(spec: ModelSpec, network: nn.Module) -> dict[str, nn.Module]:
     """The module that each checkpoint file fills."""
     if spec.family in ("gmfss", "gmfss-union"):

@@ -23,6 +23,13 @@ class FlowTensorInterpolator(Interpolator):
     def __init__(self, *, device: torch.device, scale: float, mode: Mode) -> None:
         super().__init__(nn.Identity(), size_multiple=1, device=device, dtype=torch.float32, scale=scale, mode=mode)
 
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        flows = self._flows(first, linear=True)
+        cells = flows.flow(0, _Frame(first, 0).luma, 1, _Frame(second, 1).luma) * np.float32(flows.cell_px)
+        pixels = torch.from_numpy(cells).permute(2, 0, 1)[None]
+        pixels = pixels.repeat_interleave(flows.cell_px, 2).repeat_interleave(flows.cell_px, 3)
+        return pixels[..., : first.shape[-2], : first.shape[-1]].to(self.device)
+
     def known(self, image: Tensor) -> Known:
         return Known(image, None)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..drm import gmfss_maps, rife_maps
+from ..stages import stage
 from . import gmflow
 from .gmfss_parts import FeatureNet, FusionNet, MetricNet
 from .ifnet import SPECS, IFNet, Layers
@@ -131,6 +132,9 @@ class GmfssInterpolator(Interpolator):
         metric0, metric1 = self.network.metric(first.half, second.half, flow01, flow10)
         return PairData(first, second, flow01, flow10, metric0, metric1)
 
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.pair_data(self.frame_data(first), self.frame_data(second)).flow01
+
     def known(self, image: Tensor) -> Known:
         return Known(image, self.frame_data(image))
 
@@ -158,7 +162,8 @@ class GmfssInterpolator(Interpolator):
     ) -> list[Tensor]:
         rendered = []
         for t in timesteps:
-            maps_before, maps_after = self._maps(abs(t - 1), before, after, drm)
+            with stage("drm"):
+                maps_before, maps_after = self._maps(abs(t - 1), before, after, drm)
             pair, maps = (before, maps_before) if t < 1 else (after, maps_after)
             rendered.append(self._render(pair, *maps, swap=True))
         return rendered

@@ -169,6 +169,25 @@ class Interpolator(ABC):
     # The same in steps, for a renderer that keeps what it knows of frames and their motion by their numbers. Frames are
     # already of `padded_size`, float32 and on the device; results too. Gradients are off.
 
+    def flow(self, first: Tensor, second: Tensor) -> Tensor | None:
+        """Optical flow first -> second as the distance ratio map takes it, to look at: (1, 2, H, W) float32 as (x, y) in
+        pixels, longer than the frame where it is unknown. None for a network without one (DistilDRBA). InputError as
+        `pair`."""
+        self._check([first, second], [], 1.0)
+        with torch.no_grad():
+            flow = self._flow(self._prepare(first), self._prepare(second))
+        if flow is None:
+            return None
+        height, width = first.shape[-2:]
+        padded = height + -height % self.size_multiple, width + -width % self.size_multiple
+        # Each vector covers the pixels it was estimated for; between them nothing is known that could be shown.
+        enlarged = F.interpolate(flow, size=padded, mode="nearest") * (padded[0] / flow.shape[-2])
+        return enlarged[..., :height, :width].float()
+
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor | None:
+        """Of padded float32 frames on the device: (1, 2, h, w) in pixels of its own size, a whole fraction of theirs."""
+        return None
+
     @abstractmethod
     def known(self, image: Tensor) -> Known:
         """What the network derives from one frame alone."""

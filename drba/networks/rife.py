@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..drm import HOLE_THRESHOLD, distance_ratio, local_timestep, splat_filled
+from ..stages import stage
 from .ifnet import IFNet, Layers, stack_layers
 from .ifnet_fast import FastIFNet
 from .interpolator import DrmOptions, Interpolator, Known, Mode, in_chunks, time_tensor
@@ -85,7 +86,12 @@ class RifeInterpolator(Interpolator):
             estimate = self.network.first_estimate(first, second, half, self.scale)
             flow = resize(estimate.flow, first.size_at(1.0))
         unknown = float(max(flow.shape[-2:]))
-        return _reversed(flow[:, :2], unknown), _reversed(flow[:, 2:], unknown)
+        with stage("drm"):
+            return _reversed(flow[:, :2], unknown), _reversed(flow[:, 2:], unknown)
+
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        flow, _ = self.flows(self.layers(first), self.layers(second))
+        return flow
 
     def _pair(self, first: Known, second: Known, timesteps: list[float]) -> list[Tensor]:
         def render(chunk: list[float]) -> Tensor:
@@ -102,7 +108,8 @@ class RifeInterpolator(Interpolator):
         previous, middle, following = (frame.data for frame in frames)
 
         def render(chunk: list[float]) -> Tensor:
-            maps = torch.cat([timestep_map(t, before[0], after[0], drm) for t in chunk])
+            with stage("drm"):
+                maps = torch.cat([timestep_map(t, before[0], after[0], drm) for t in chunk])
             return self._render([middle] * len(chunk), [previous if t < 1 else following for t in chunk], maps)
 
         return self._batched(timesteps, frames[1].image, render)

@@ -1,0 +1,115 @@
+"""A renderer whose frames are made by a drba-server, this machine's or another's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import numpy as np
+
+from drba.errors import ServerError
+from drba.pixels import Plane
+from engines.base import Motion, SourceFrame, StreamSpec, Triplet
+from server.client import Client, Frame, FramePool, Session
+
+KEPT_FRAMES = 8  # source frames in the pool: those of the triplets being rendered
+POOL_SLOTS = 40
+ATTEMPTS = 3  # of one request: the server may die once and be restarted
+READY_TIMEOUT_S = 60.0
+T = TypeVar("T")
+
+
+class ServerRenderer:
+    """`engines.base.Renderer` over a connection, with an event loop in a thread of its own."""
+
+    def __init__(self, spec: StreamSpec, endpoint: str | None) -> None:
+        """`endpoint` None is this user's server, started if there is none. ServerError, ModelError, InputError."""
+        self._layout = spec.layout
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server-client", daemon=True)
+        self._thread.start()
+        self._lock = threading.Lock()
+        self._slots: OrderedDict[int, int] = OrderedDict()  # by frame number, oldest first
+        self._pool = FramePool(spec.layout.frame_bytes, POOL_SLOTS)
+        self._client: Client | None = None
+        try:
+            self._client = self._call(Client.connect(endpoint=endpoint, start=endpoint is None))
+            self._session: Session = self._call(self._client.open_session(spec, self._pool))
+        except BaseException:
+            self.close()
+            raise
+        self.model, self.engine = self._session.model, self._session.engine
+
+    def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
+        given = (triplet.previous, triplet.middle, triplet.following)
+        frames = [None if frame is None else Frame(frame.number, self._slot_of(frame)) for frame in given]
+        slots = [self._acquire() for _ in times]
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    self._call(self._ask(frames, times, slots, triplet))
+                    break
+                except ServerError:
+                    if attempt == ATTEMPTS:
+                        raise
+            for slot, planes in zip(slots, outputs, strict=True):
+                for made, out in zip(self._pool.views(slot, self._layout), planes, strict=True):
+                    np.copyto(out, made)
+        finally:
+            self._pool.release(*slots, *(frame.slot for frame in frames if frame is not None))
+
+    def motion(self, triplet: Triplet) -> Motion | None:
+        """None: a server is asked for frames only."""
+        return None
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._call(self._client.close())
+            self._client = None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._pool.close()
+
+    async def _ask(
+        self, frames: Sequence[Frame | None], times: Sequence[float], slots: Sequence[int], triplet: Triplet
+    ) -> None:
+        await self._session.wait_ready(READY_TIMEOUT_S)
+        previous, middle, following = frames
+        assert middle is not None
+        await self._session.render(
+            middle,
+            times,
+            slots,
+            previous=previous,
+            following=following,
+            interval_before=triplet.interval_before,
+            interval_after=triplet.interval_after,
+        )
+
+    def _slot_of(self, frame: SourceFrame) -> int:
+        """The slot that holds a source frame, retained for the caller."""
+        with self._lock:
+            slot = self._slots.get(frame.number)
+            if slot is None:
+                slot = self._acquire()
+                self._layout.copy(list(frame.planes), self._pool.buffer(slot))
+                self._slots[frame.number] = slot
+                while len(self._slots) > KEPT_FRAMES:
+                    _, old = self._slots.popitem(last=False)
+                    self._pool.release(old)
+            self._pool.retain(slot)
+            return slot
+
+    def _acquire(self) -> int:
+        while True:
+            slot = self._pool.acquire(READY_TIMEOUT_S)
+            if slot is not None:
+                return slot
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result()

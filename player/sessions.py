@@ -1,0 +1,110 @@
+"""The film's sessions at the server, one for each renderer that its levels want: opened when wanted, closed when long unused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from drba.errors import DrbaError
+from server.client import RenderResult, Session
+
+from .levels import Renderer
+
+log = logging.getLogger(__name__)
+
+UNUSED_S = 60.0
+FIRST_LATENCY_S = 0.05
+#: Of the newest request: a slower one is believed sooner, for a frame that comes late has held up the ones after it.
+SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
+#: Each time that a request is not worth making, what is known of the latency is believed a little less: else one slow second
+#: would keep everything from being asked for ever.
+DOUBT = 0.98
+
+
+@dataclass
+class _Place:
+    session: Session | None = None  # None while it is being opened, and after it could not be
+    opening: asyncio.Task[None] | None = None
+    latency_s: float = FIRST_LATENCY_S  # of a triplet, from asking to having it; smoothed
+    wanted_at: float = 0.0
+
+
+class Sessions:
+    """Belongs to the event loop. `close` it before the frame pool."""
+
+    def __init__(self, open_session: Callable[[Renderer], Awaitable[Session]]) -> None:
+        self._open_session = open_session
+        self._places: dict[Renderer, _Place] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def put(self, renderer: Renderer, session: Session) -> None:
+        """A session that is open already; where it went over to a better model, its old place is given up."""
+        self._places = {key: place for key, place in self._places.items() if place.session is not session}
+        self._places[renderer] = _Place(session, wanted_at=time.monotonic())
+
+    def get(self, renderer: Renderer | None) -> Session | None:
+        place = self._places.get(renderer) if renderer else None
+        return place.session if place else None
+
+    def ready(self, renderer: Renderer | None) -> bool:
+        session = self.get(renderer)
+        return session is not None and session.ready
+
+    def want(self, renderers: Iterable[Renderer]) -> None:
+        """Have these open, in the background; what could not be opened once is not tried again for this film."""
+        now = time.monotonic()
+        for renderer in renderers:
+            place = self._places.setdefault(renderer, _Place())
+            place.wanted_at = now
+            if place.session is None and place.opening is None:
+                place.opening = asyncio.ensure_future(self._open(renderer, place))
+        for renderer, place in list(self._places.items()):
+            if place.session is not None and now - place.wanted_at > UNUSED_S:
+                del self._places[renderer]
+                closing = asyncio.ensure_future(_close(place.session))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
+    async def _open(self, renderer: Renderer, place: _Place) -> None:
+        try:
+            place.session = await self._open_session(renderer)
+        except DrbaError as error:
+            log.warning("the level with %s at scale %g is left out: %s", renderer.model, renderer.scale, error)
+
+    def cancel(self, generation: int) -> None:
+        """Drop the requests of all generations before `generation`."""
+        for place in self._places.values():
+            if place.session is not None:
+                place.session.cancel(generation)
+
+    async def close(self) -> None:
+        places, self._places = list(self._places.values()), {}
+        for place in places:
+            if place.opening is not None:
+                place.opening.cancel()
+        await asyncio.gather(*(place.opening for place in places if place.opening), return_exceptions=True)
+        await asyncio.gather(*(_close(place.session) for place in places if place.session), *self._closing)
+
+    # --- latency ------------------------------------------------------------------------------------------------------
+
+    def latency_s(self, renderer: Renderer) -> float:
+        return self._places[renderer].latency_s
+
+    def answered(self, renderer: Renderer, result: RenderResult) -> None:
+        if (place := self._places.get(renderer)) is not None:
+            change_s = result.round_trip_ms / 1000 - place.latency_s
+            place.latency_s += change_s * (SLOWER_WEIGHT if change_s > 0 else FASTER_WEIGHT)
+
+    def doubt(self, renderer: Renderer) -> None:
+        """A request was not made, for its answer would be late."""
+        self._places[renderer].latency_s *= DOUBT
+
+
+async def _close(session: Session) -> None:
+    try:
+        await session.close()
+    except DrbaError as error:
+        log.info("closing a session: %s", error)

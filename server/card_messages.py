@@ -1,0 +1,80 @@
+"""What the server and the processes of its cards say to each other: pickled, over a socket pair that nobody else has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drba.errors import DrbaError
+from engines.base import EngineState, StreamSpec
+
+from .messages import SharedMemory
+
+#: Where a frame is: a slot of the stream's shared memory, or its bytes where there is none.
+Place = int | bytes
+
+
+@dataclass(frozen=True)
+class OpenStream:
+    """Answered when the renderer is there; a StreamChanged comes before that."""
+
+    stream: int
+    spec: StreamSpec
+    memory: SharedMemory | None
+
+
+@dataclass(frozen=True)
+class RenderStream:
+    """A triplet's frames as (number, place), the outer ones None at the film's ends and at cuts. Answered with None when
+    the frames are in the slots `outputs`, or with their bytes where the stream shares no memory."""
+
+    stream: int
+    previous: tuple[int, Place] | None
+    middle: tuple[int, Place]
+    following: tuple[int, Place] | None
+    interval_before: float
+    interval_after: float
+    times: tuple[float, ...]
+    outputs: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class CancelStreamBuild:
+    stream: int
+
+
+@dataclass(frozen=True)
+class CloseStream:
+    stream: int
+
+
+Question = OpenStream | RenderStream | CancelStreamBuild | CloseStream
+
+
+@dataclass(frozen=True)
+class Asked:
+    number: int
+    question: Question
+
+
+@dataclass(frozen=True)
+class Answered:
+    number: int
+    frames: list[bytes] | None = None
+    error: DrbaError | None = None
+
+
+@dataclass(frozen=True)
+class StreamChanged:
+    stream: int
+    state: EngineState
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line for the server's log."""
+
+    level: int
+    line: str
+
+
+Report = Answered | StreamChanged | Logged
