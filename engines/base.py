@@ -92,7 +92,7 @@ class LocalRenderer(Renderer, Protocol):
     """A renderer in this process, which can be asked what it sees."""
 
     def motion(self, triplet: Triplet) -> Motion | None:
-        """Flows and distance ratio of a triplet; None where there are none (DistilDRBA) or they are not here (a server)."""
+        """Flows and distance ratio of a triplet; None for a model without optical flow (DistilDRBA)."""
 
 
 @dataclass(frozen=True)

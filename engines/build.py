@@ -2,17 +2,18 @@
 
 For a renderer (all of it may be called from any thread):
 
-    request = EngineRequest(model.name, *interpolator.padded_size(height, width), interpolator.scale, load)
+    request = request_for(model, width, height, scale, builder.device)
     engines = cached_engines(request, builder, cache)        # Engines, or None: not built yet
     build = EngineBuild(request, builder, cache)             # a thread; .state .progress .message .watch() .cancel()
     ...                                                      # play with PyTorch; now and then:
     if build.state == "done":                                # and build.engines is there
         interpolator = build.engines.attach(interpolator)    # between two triplets; the next one with state=None
 
-`load(dtype)` gives the model's interpolator in fast mode on the builder's device with weights of that dtype (float16, and
-float32 once to verify with); it may return the renderer's own. What `attach` returns must be used by one thread and on one
-CUDA stream at a time. State kept from before must not be used with it: its precision may be another. While a build runs on
-a card, CUDA graphs must be captured with capture_error_mode="thread_local".
+A request's `load(dtype)` gives the model's interpolator as `drba.load` makes it, in fast mode on the builder's device
+(float16, and float32 once to verify with); not one that was rewritten for PyTorch, whose weights would be another key. What
+`attach` returns must be used by one thread and on one CUDA stream at a time. State kept from before must not be used with
+it: its precision may be another. While a build runs on a card, CUDA graphs must be captured with
+capture_error_mode="thread_local".
 
 Precisions are tried in order; the first whose frames agree with PyTorch's float32 (engines/verification.py) is used. The
 verdict is kept in the cache with the digests of the engines it was spoken about, a refusal too, so that nothing is built
@@ -33,7 +34,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+import drba
 from drba.errors import DrbaError, EngineError
+from drba.models import ModelSpec
 from drba.networks.interpolator import Interpolator
 from drba.networks.parts import PRECISIONS, NetworkPart, PartFunction, Parts, Precision
 
@@ -105,6 +108,29 @@ class Engines:
         return interpolator.with_parts(self.parts, batch=1)
 
 
+def request_for(model: ModelSpec, width: int, height: int, scale: float, device: torch.device) -> EngineRequest:
+    """The request for frames of a size (padded here); ModelError where the model is not installed."""
+    loaded: dict[torch.dtype, Interpolator] = {}
+
+    def load(dtype: torch.dtype) -> Interpolator:
+        if dtype not in loaded:
+            loaded[dtype] = drba.load(model.name, device=device, dtype=dtype, scale=scale, mode="fast")
+        return loaded[dtype]
+
+    padded = load(torch.float16).padded_size(height, width)
+    return EngineRequest(model.name, *padded, scale, load)
+
+
+def is_built(
+    request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str] = ENGINE_PRECISIONS
+) -> bool:
+    """Whether `cached_engines` has engines; False too where they were refused."""
+    try:
+        return _find(request, builder, cache, precisions) is not None
+    except EngineRefused:
+        return False
+
+
 def cached_engines(
     request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str] = ENGINE_PRECISIONS
 ) -> Engines | None:
@@ -112,6 +138,13 @@ def cached_engines(
 
     EngineRefused where every precision was refused.
     """
+    found = _find(request, builder, cache, precisions)
+    return None if found is None else found[0].loaded(found[1])
+
+
+def _find(
+    request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str]
+) -> tuple[_Candidate, dict[str, bytes]] | None:
     refusals = []
     for name in precisions:
         candidate = _Candidate(request, builder, cache, PRECISIONS[name])
@@ -122,9 +155,7 @@ def cached_engines(
             refusals.append(f"{name}: {verdict['difference']}")
             continue
         engines = candidate.stored()
-        if engines is None or candidate.digests(engines) != verdict["engines"]:
-            return None
-        return candidate.loaded(engines)
+        return (candidate, engines) if engines and candidate.digests(engines) == verdict["engines"] else None
     raise _refused(request, builder, refusals)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import socket
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -69,10 +70,13 @@ class Cluster:
         else:
             options |= {"address": address}
         try:
-            ray.init(**options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what it raises anyway
+                ray.init(**options)
         except Exception as error:  # Ray raises whatever it met: connection, versions, gRPC
             self._output.close()
-            raise ServerError(f"cluster {address}: {_line(error)}") from error
+            hint = "" if self.local else "; does it run, and want a token (RAY_AUTH_MODE=token)?"
+            raise ServerError(f"cluster {address}: {_line(error)}{hint}") from error
         log.info("cluster %s: %s", address, ray.cluster_resources())
 
     def __enter__(self) -> Cluster:
@@ -122,13 +126,18 @@ class Cluster:
         ray = self._ray
         remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_call)
         remote = remote.options(name=function.__name__)
+        here = socket.gethostname()
+
+        def call(item: Item) -> Any:
+            return remote.remote(function, item, drba.__version__, here)
+
         waiting: dict[Any, tuple[Item, int]] = {}
         unasked = iter(items)
         room = CALLS_A_WORKER * self.workers(share)
         try:
             while True:
                 while len(waiting) < room and (item := next(unasked, None)) is not None:
-                    waiting[remote.remote(function, item, drba.__version__)] = (item, 1)
+                    waiting[call(item)] = (item, 1)
                 if not waiting:
                     return
                 check()
@@ -148,32 +157,35 @@ class Cluster:
                             "a machine, or Ray's log, may help"
                         ) from error
                     on_death(item, attempts)
-                    waiting[remote.remote(function, item, drba.__version__)] = (item, attempts + 1)
+                    waiting[call(item)] = (item, attempts + 1)
                     continue
                 yield item, answer
         finally:
-            for call in waiting:
-                ray.cancel(call, force=True)
+            for unfinished in waiting:
+                ray.cancel(unfinished, force=True)
 
     def _translated(self, error: Any) -> DrbaError:
-        """What went wrong in the call, and where."""
+        """What went wrong in the call."""
         cause = error.cause
-        where = "" if self.local else f"on {error.ip}: "
         if isinstance(cause, DrbaError):
-            return type(cause)(f"{where}{cause}")
+            return cause
         if isinstance(cause, ModuleNotFoundError):
-            return ServerError(f"{where}{cause}; install drba-player {drba.__version__} on all machines of the cluster")
+            return ServerError(f"{cause}; install drba-player {drba.__version__} on all machines of the cluster")
         log.error("%s", error)
-        return ServerError(f"{where}{type(cause).__name__}: {_line(cause)}")
+        return ServerError(f"a worker failed: {type(cause).__name__}: {_line(cause)}")
 
 
-def _call(function: Callable[[Any], Any], item: Any, version: str) -> Any:
-    """On the worker."""
-    if version != drba.__version__:
-        raise ServerError(
-            f"{socket.gethostname()} has drba-player {drba.__version__}, this is {version}; install the same on all machines"
-        )
-    return function(item)
+def _call(function: Callable[[Any], Any], item: Any, version: str, caller: str) -> Any:
+    """On the worker, for the machine `caller`."""
+    try:
+        if version != drba.__version__:
+            raise ServerError(
+                f"drba-player is {drba.__version__} there, {version} here; install the same on all machines"
+            )
+        return function(item)
+    except DrbaError as error:
+        host = socket.gethostname()
+        raise type(error)(str(error) if host == caller else f"on {host}: {error}") from error
 
 
 class _ToLog(io.TextIOBase):

@@ -19,6 +19,8 @@ from .levels import Level, Mode, Renderer, level_for
 
 LATE_FRAMES, LATE_WITHIN_S = 3, 1.0  # so many within this time are too many
 GRACE_S = 1.0  # after the start of a stream: the first frames wait for the decoder, and mpv for them
+WARM_UP_S = 3.0  # after the start of the film, when a server, its threads and fresh memory cost more than they will
+TOO_MUCH = 2.5  # use of the time that no warming up explains
 STEADY_S = 2.0  # how long there must be room for a better level
 ROOM = 0.7  # predicted use of the time at which a level is entered, until it has worked with more
 FITS = 0.8  # predicted use of a level to fall back to
@@ -81,7 +83,7 @@ class Controller:
         self._speed = 1.0
         self._records = [_Record((worked or {}).get(level.name, 0.0)) for level in levels]
         self._late: deque[float] = deque(maxlen=LATE_FRAMES)
-        self._entered_at = self._clean_since = self._decided_at = self._stream_at = clock()
+        self._began_at = self._entered_at = self._clean_since = self._decided_at = self._stream_at = clock()
         self._climbed = False  # whether the level was entered by a step up
         self._probed: Renderer | None = None
         self._probe_at = 0.0
@@ -188,6 +190,8 @@ class Controller:
             return False
         use = self.use
         keeps_up = max(1.0, self._records[self.index].worked)
+        if now - self._began_at < WARM_UP_S:
+            return self._too_late(now) and use is not None and use > TOO_MUCH
         return self._too_late(now) or (self.lead.falling and use is not None and use > keeps_up)
 
     def _step_down(self, now: float, can: Callable[[Renderer], bool]) -> bool:
@@ -274,7 +278,7 @@ class Controller:
             return
         self.index, self.why = index, why
         self.changes.append(Change(self._clock(), self.level, why))
-        self._entered_at = self._clean_since = self._clock()
+        self._began_at = self._entered_at = self._clean_since = self._clock()
         self._climbed = False
         self._late.clear()
 
@@ -282,17 +286,11 @@ class Controller:
 
     def probe(self, can: Callable[[Renderer], bool]) -> Renderer | None:
         """The renderer to measure with the next triplet, if any: one of the better levels', in turn, as long as the last one
-        did not fit."""
+        did not fit; or one to fall back to whose cost nobody knows."""
         now = self._clock()
-        use = self.use
-        if self.mode is not Mode.AUTO or now < self._probe_at or (use is not None and use > SPARE_FOR_PROBES):
+        if self.mode is not Mode.AUTO or now < self._probe_at:
             return None
-        better = dict.fromkeys(level.renderer for level in self.levels[: self.index])
-        due = [
-            renderer
-            for renderer in better
-            if renderer and renderer != self.level.renderer and can(renderer) and now >= self._not_before.get(renderer, 0)
-        ]  # fmt: skip
+        due = self._unknown(can) or self._better(can, now)
         if not due:
             return None
         self._probe_at = now + PROBE_S
@@ -301,6 +299,25 @@ class Controller:
         elif not self._fitted(self._probed, now):
             self._probed = due[(due.index(self._probed) + 1) % len(due)]
         return self._probed
+
+    def _unknown(self, can: Callable[[Renderer], bool]) -> list[Renderer]:
+        below = dict.fromkeys(level.renderer for level in self.levels[self.index + 1 :] if level.renderer)
+        return [
+            renderer
+            for renderer in below
+            if renderer != self.level.renderer and can(renderer) and self.costs.calm_ms(renderer) is None
+        ]
+
+    def _better(self, can: Callable[[Renderer], bool], now: float) -> list[Renderer]:
+        use = self.use
+        if use is not None and use > SPARE_FOR_PROBES:
+            return []
+        better = dict.fromkeys(level.renderer for level in self.levels[: self.index])
+        return [
+            renderer
+            for renderer in better
+            if renderer and renderer != self.level.renderer and can(renderer) and now >= self._not_before.get(renderer, 0)
+        ]  # fmt: skip
 
     def _fitted(self, renderer: Renderer | None, now: float) -> bool:
         """Whether the last measured cost of a renderer has room for one of its better levels."""

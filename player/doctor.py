@@ -89,6 +89,7 @@ def installation_checks() -> list[tuple[str, Examine]]:
         ("options", doctor_system.check_config),
         ("server", doctor_system.check_server),
         ("weights", doctor_models.check_weights),
+        ("engine-cache", doctor_models.check_engine_cache),
         ("auto", doctor_models.check_auto),
     ]
 

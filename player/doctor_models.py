@@ -50,6 +50,26 @@ def _check_model(spec: ModelSpec) -> Check:
     return Check(name, "ok", "installed and as it should be", data=data)
 
 
+def check_engine_cache() -> Iterator[Check]:
+    """Built engines that are kept, against their checksums. Whether they are those that are needed, the check `engines` says."""
+    from engines.engine_cache import EngineCache
+
+    cache = EngineCache()
+    entries = cache.entries()
+    damaged = [entry for entry in entries if cache.read(entry) is None]
+    size = sum(entry.size_bytes for entry in entries)
+    data = {"path": str(cache.folder), "files": len(entries), "bytes": size, "damaged": len(damaged)}
+    if not entries:
+        yield Check("engine-cache", "info", "no engine has been built here", data=data)
+    elif damaged:
+        found = (
+            f"{len(damaged)} of {len(entries)} files in {cache.folder} are damaged; they are built again when needed"
+        )
+        yield Check("engine-cache", "warn", found, "drba engines clean", data)
+    else:
+        yield Check("engine-cache", "ok", f"{len(entries)} files in {cache.folder}, {size / 1e6:.0f} MB", data=data)
+
+
 def installed_candidates() -> list[ModelSpec]:
     """The networks that `--model auto` can choose from, best first."""
     from engines.choice import CANDIDATES

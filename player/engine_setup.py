@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from drba.models import ModelSpec
 from drba.pixels import FrameLayout, pixel_format
 from engines import ENGINES, Engine, StreamSpec
+from engines.shared_builds import ENDED
 from engines.start import usable
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
-ENDED = ("done", "failed", "cancelled")
 LOOK_S = 0.5
 
 
@@ -35,6 +35,7 @@ def missing_builds(
 
 
 def _is_built(engine: Engine, spec: StreamSpec, model: ModelSpec) -> bool:
+    """It opens where it is."""
     renderer = engine.open(spec, model)
     if renderer is not None:
         renderer.close()

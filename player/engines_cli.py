@@ -13,13 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drba.errors import DrbaError, InputError
-from drba.models import ModelSpec, find
+from drba.models import find
 from engines.engine_cache import EngineCache, Entry
 
 if TYPE_CHECKING:
-    import torch
-
-    from drba.networks.interpolator import Interpolator
     from engines.build import Builder, EngineRequest
 
 INTERRUPTED = 1
@@ -92,8 +89,11 @@ def run_build(arguments: argparse.Namespace) -> int:
         raise InputError(f"model {model.name} has no parts that TensorRT can run; expected a RIFE or DistilDRBA model")
     sizes = [parse_size(text) for text in arguments.sizes] or [SIZE_DEFAULT]
     builder, cache, status = make_builder(), EngineCache(), 0
+    from engines.build import request_for
+
     for width, height in sizes:
-        status = max(status, _build(request_for(model, width, height, arguments.scale, builder), builder, cache))
+        request = request_for(model, width, height, arguments.scale, builder.device)
+        status = max(status, _build(request, builder, cache))
     return status
 
 
@@ -147,7 +147,7 @@ def _state(found: EngineSet, cache: EngineCache) -> str:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from engines.build import compared_again
+    from engines.build import compared_again, request_for
 
     builder, cache, status = make_builder(), EngineCache(), 0
     sets = engine_sets(cache)
@@ -164,10 +164,10 @@ def run_verify(arguments: argparse.Namespace) -> int:
         elif verdict is None or not verdict["accepted"]:
             print(f"{found.title}: {_state(found, cache)}")
         else:
-            model = find(found.key["model"])
-            request = request_for(model, found.key["width"], found.key["height"], found.key["scale"], builder)
+            key = found.key
             try:
-                difference = compared_again(request, builder, cache, found.key["precision"])
+                request = request_for(find(key["model"]), key["width"], key["height"], key["scale"], builder.device)
+                difference = compared_again(request, builder, cache, key["precision"])
             except DrbaError as error:
                 print(f"drba: {error}", file=sys.stderr)
                 status = 1
@@ -220,23 +220,6 @@ def engine_sets(cache: EngineCache) -> list[EngineSet]:
             key = {name: value for name, value in entry.key.items() if name not in ("kind", "part")}
             sets.setdefault(json.dumps(key, sort_keys=True), EngineSet(key)).entries.append(entry)
     return sorted(sets.values(), key=lambda found: found.title)
-
-
-def request_for(model: ModelSpec, width: int, height: int, scale: float, builder: Builder) -> EngineRequest:
-    """ModelError where the model is not installed."""
-    import drba
-    from engines.build import EngineRequest
-
-    loaded: dict[torch.dtype, Interpolator] = {}
-
-    def load(dtype: torch.dtype) -> Interpolator:
-        if dtype not in loaded:
-            loaded[dtype] = drba.load(model.name, device=builder.device, dtype=dtype, scale=scale, mode="fast")
-        return loaded[dtype]
-
-    import torch
-
-    return EngineRequest(model.name, *load(torch.float16).padded_size(height, width), scale, load)
 
 
 def parse_size(text: str) -> tuple[int, int]:

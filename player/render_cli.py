@@ -26,7 +26,7 @@ from .render.films import plan_films
 from .render.prepare import RenderRequest, make_job
 from .render.preview_film import write_preview
 from .render.progress import BarDisplay, Counts, Display, JsonDisplay, Ticker
-from .render.run import Destination, Prepared, Stopped, keep_so_far, opener, prepare, render
+from .render.run import Destination, Prepared, Stopped, keep_so_far, opener, prepare, render, shortcomings
 from .render.segments import SEGMENT_FRAMES
 from .source import VideoSource, check_input
 
@@ -123,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DrbaError as error:
         display.failed(str(error))
         return error.exit_status
+    except KeyboardInterrupt:  # pressed twice: at once
+        return INTERRUPTED
 
 
 def _run(arguments: argparse.Namespace, display: Display) -> int:
@@ -157,7 +159,7 @@ def _film(
 ) -> int:
     request = make_request(arguments, source)
     destination = Destination(output, force=arguments.force, resume=arguments.resume)
-    open_engine = settled_on(cluster, source) if cluster else opener(_server(arguments.server))
+    open_engine = settled_on(cluster, source) if cluster else opener(_server(arguments.server), display.note, stop)
     prepared = prepare(request, destination, open_engine)
     try:
         for note in prepared.notes:
@@ -184,6 +186,8 @@ def _render(prepared: Prepared, display: Display, stop: threading.Event, cluster
         where = f"what there is plays as {so_far}; " if so_far else ""
         display.stopped(counts, f"stopped; {where}go on with --resume")
         return INTERRUPTED
+    for note in shortcomings(prepared, before + counts.frames):
+        display.note(note)
     display.done(counts)
     return 0
 

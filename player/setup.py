@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from drba.models import ModelSpec
 
     from .doctor_check import Check
+    from .trial import Trial
 
 TRIAL_S = 10
 #: Problems with which the rest makes no sense.
@@ -251,10 +252,9 @@ def _trial() -> bool:
     print(f"playing {TRIAL_S} s in mpv{where} ...", flush=True)
     trial = play_trial(mpv_facts().program, clip, TRIAL_S)
     if not trial.interpolated:
-        words = trial.said[-1] if trial.said else "it did not come on"
-        words = words if trial.loaded else "mpv did not load drba.lua"
         print(
-            f"drba: the trial showed no in-between frame: {words}; see `drba doctor` and `drba logs`", file=sys.stderr
+            f"drba: no in-between frame was shown: {_why_not(trial)}; see `drba doctor` and `drba logs`",
+            file=sys.stderr,
         )
         return False
     print(trial.report.summary())
@@ -264,3 +264,11 @@ def _trial() -> bool:
         )
     print("DRBA works. Play a film with mpv and press D, or with drba-player.")
     return True
+
+
+def _why_not(trial: Trial) -> str:
+    if not trial.loaded:
+        return "mpv did not load drba.lua"
+    if not trial.came_on:
+        return trial.said[-1] if trial.said else "DRBA did not come on"
+    return "none was ready in time, other programs keep the machine busy or it is too slow"

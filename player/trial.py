@@ -47,14 +47,20 @@ class Trial:
     loaded: bool = False
 
     @property
+    def came_on(self) -> bool:
+        """Whether mpv has shown frames that the bridge sent."""
+        return bool(self.report.as_dict()["output_frames"])
+
+    @property
     def interpolated(self) -> int:
         return int(self.report.as_dict()["interpolated_frames"])
 
     @property
     def smooth(self) -> bool:
-        """Whether next to no frame was missing: late ones were source frames, dropped ones were not shown at all."""
+        """Whether next to no frame was missing: source frames stood in for late and reduced ones, dropped ones were not
+        shown at all."""
         data = self.report.as_dict()
-        missing = data["late_frames"] + data["mpv_dropped_frames"]
+        missing = data["late_frames"] + data["reduced_frames"] + data["mpv_dropped_frames"]
         return bool(missing <= MISSING_SHARE * max(1, data["output_frames"]))
 
 
@@ -100,7 +106,7 @@ async def _watch(socket: str, trial: Trial) -> None:
     ipc.send("request_log_messages", "info")
     ipc.observe("vid")
     tasks = [asyncio.ensure_future(_sample(ipc, trial.report))]
-    track: object = None
+    track: object = None  # the selected one
     started = False
     try:
         async for event in ipc.events():
@@ -113,10 +119,11 @@ async def _watch(socket: str, trial: Trial) -> None:
                     started = True
                     tasks.append(asyncio.ensure_future(_quit_without_script(ipc, trial)))
             elif name == "property-change" and event.get("name") == "vid":
-                if track is not None and event.get("data") not in (None, track):
+                selected = event.get("data")  # "auto" before the film is open, then numbers
+                if isinstance(track, int) and isinstance(selected, int) and selected != track:
                     trial.report.track_switched()
                     ipc.send("set_property", "pause", False)
-                track = event.get("data")
+                track = selected
             elif name == "client-message" and event.get("args", [""])[0] == "drba-stats":
                 trial.report.stats(event["args"][1])
             elif name == "log-message" and event.get("prefix") == "drba":

@@ -88,8 +88,8 @@ def build(spec: StreamSpec, model: ModelSpec) -> SharedBuild:
     return BUILDS.join((model.name, spec.layout), PipeBuild)
 
 
-def every_model(model: ModelSpec, spec: StreamSpec) -> str:
-    return ""
+def networks(model: ModelSpec, spec: StreamSpec) -> str:
+    return "networks only" if model.family == "flow" else ""
 
 
 def opener(name: str) -> Callable[[StreamSpec, ModelSpec], LocalRenderer]:
@@ -101,8 +101,8 @@ def open_built(spec: StreamSpec, model: ModelSpec) -> LocalRenderer | None:
 
 
 ENGINES = (
-    Engine("built", "cpu", str, every_model, open_built, build),
-    Engine("first", "cpu", str, every_model, opener("first")),
+    Engine("built", "cpu", str, networks, open_built, build),
+    Engine("first", "cpu", str, networks, opener("first")),
     Engine("cpu", "cpu", str, lambda model, spec: "" if model.family == "flow" else "no", open_flow),
 )
 

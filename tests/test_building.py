@@ -21,6 +21,8 @@ from server.control import describe_status
 
 PROGRAM = Path(__file__).with_name("engine_server.py")
 MODEL = "rife-4.6"
+#: At one level of quality: a busy machine must not close the session that the build is for.
+PLAYED = {"drba-fps": "2x", "drba-model": MODEL, "drba-start": "yes", "drba-quality": "quality"}
 
 
 class BuildPipe:
@@ -198,30 +200,27 @@ def test_mpv_shows_a_build_sparingly_and_drops_nothing_when_it_is_done(
     place: Place, build: BuildPipe, clip_folder: Path
 ) -> None:
     clip = clips.cached(clip_folder, "half.mkv", replace(clips.SMALL, seconds=30))
-    options = {"drba-fps": "2x", "drba-model": MODEL, "drba-start": "yes"}
 
     async def start() -> None:
         async with await connect():
             pass
 
     run(start())  # the bridge finds this server
-    read_ahead = (
-        "--demuxer-max-bytes=4MiB"  # a second: else all of this short film is rendered before the build is done
-    )
-    with Mpv([clip.path], read_ahead, script_opts=options) as mpv:
+    read_ahead = "--demuxer-max-bytes=4MiB"  # a second: else all of the film is rendered before the build is done
+    with Mpv([clip.path], read_ahead, script_opts=PLAYED) as mpv:
         mpv.wait_log(f"DRBA on: 23.976 -> 47.952, {MODEL}", 40)
         for percent in range(5, 41, 5):
             build.step("building", percent / 100 + 0.001, f"layer {percent}")
             mpv.wait_log(f"building the built engine, {percent // 10 * 10} %")
-        late = late_frames(mpv)
+        late, dropped = late_frames(mpv), mpv.get("frame-drop-count")
         build.step("done", 1.0)
         mpv.wait_log(f"DRBA: {MODEL} on built from here on")
         at = mpv.get("time-pos")
         mpv.wait_for(lambda: mpv.get("time-pos") > at + 1)
         said = [line.split(", ")[-1] for line in mpv.log if "building the built engine" in line]
         assert said == ["0 %", "10 %", "20 %", "30 %", "40 %"]
-        assert mpv.is_on and mpv.get("frame-drop-count") == 0 and abs(mpv.get("avsync")) < 0.1
-        assert late_frames(mpv) == late
+        assert mpv.is_on and abs(mpv.get("avsync")) < 0.1
+        assert (late_frames(mpv), mpv.get("frame-drop-count")) == (late, dropped), "the swap costs no frame"
         mpv.message("cancel-build")
         mpv.wait_log("DRBA: no engine is being built")
 
@@ -235,7 +234,7 @@ def test_a_viewer_cancels_a_build_in_mpv(place: Place, build: BuildPipe, clip_fo
             return client.server_pid or 0
 
     server = asyncio.run(start())
-    with Mpv([clip.path], script_opts={"drba-fps": "2x", "drba-model": MODEL, "drba-start": "yes"}) as mpv:
+    with Mpv([clip.path], script_opts=PLAYED) as mpv:
         mpv.wait_log("building the built engine, 0 %", 40)
         mpv.message("cancel-build")
         mpv.wait_log(f"the built engine is not used (cancelled); {MODEL} on first goes on")

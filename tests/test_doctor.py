@@ -17,12 +17,13 @@ from pathlib import Path
 
 import netweights
 import pytest
-from helpers_server import ROOT, private_place, soon
+from helpers_server import ROOT, alive, private_place, soon
 
 import drba
 from drba import weights
 from drba.errors import DrbaError
 from drba.models import find
+from engines.engine_cache import EngineCache
 from player import (
     doctor,
     doctor_gpu,
@@ -47,7 +48,7 @@ STATES = {"ok", "info", "warn", "problem"}
 NAMES = [
     "python", "packages", "cpu", "nvidia-driver", "cuda", "tensorrt", "cupy", "engines", "mpv", "mpv-config", "libmpv",
     "display", "folder:runtime", "folder:logs", "folder:data", "folder:cache", "folder:config", "script",
-    "script-options", "options", "server", "weights", "auto", "speed:720p", "speed:1080p",
+    "script-options", "options", "server", "weights", "engine-cache", "auto", "speed:720p", "speed:1080p",
 ]  # fmt: skip
 
 
@@ -194,6 +195,19 @@ def test_programs_that_do_not_answer(command: list[str], words: str) -> None:
     began = time.monotonic()
     assert words in ask(command, 0.3 if "sleep" in command[-1] else 20).failure
     assert time.monotonic() - began < 10
+
+
+def test_whoever_interrupts_us_leaves_no_program_behind(tmp_path: Path) -> None:
+    code = f"""
+import threading, time, pathlib
+from player.probe import ask
+file = pathlib.Path({str(tmp_path / "pid")!r})
+threading.Thread(target=ask, args=(["sh", "-c", f"echo $$ > {{file}}; exec sleep 60"], 60), daemon=True).start()
+while not (file.exists() and file.read_text()): time.sleep(0.01)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=30)
+    pid = int((tmp_path / "pid").read_text())
+    soon(lambda: not alive(pid))
 
 
 def test_a_probe_that_crashes_is_told_from_one_that_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,6 +411,20 @@ def test_weights_are_compared_and_nothing_is_written(home: Path) -> None:
     }  # fmt: skip
     assert sorted(home.rglob("*")) == before
     assert next(iter(doctor_models.check_auto())).data == {"candidates": ["rife-4.26.heavy", "flow"]}
+
+
+def test_built_engines_are_compared(home: Path) -> None:
+    def check() -> Check:
+        (found,) = doctor_models.check_engine_cache()
+        return found
+
+    assert check().state == "info" and not list(home.rglob("engines"))
+    cache = EngineCache()
+    cache.put({"model": "rife-4.26", "part": "render"}, b"an engine")
+    cache.put({"model": "rife-4.26", "part": "coarse"}, b"another one")
+    assert (check().state, check().data["files"], check().data["bytes"]) == ("ok", 2, 20)
+    cache.entries()[0].content.write_bytes(b"anything")
+    assert (check().state, check().data["damaged"], check().remedy) == ("warn", 1, "drba engines clean")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from drba.models import ModelSpec, find
 from engines import Engine, StreamSpec
+from engines.base import LocalRenderer
 from engines.registry import open_flow
 from player.engine_setup import build, missing_builds
 
@@ -50,12 +51,10 @@ def engine(name: str = "built", missing: str = "", ready: tuple[int, ...] = ()) 
     def supports(model: ModelSpec, spec: StreamSpec) -> str:
         return ""
 
-    def is_built(spec: StreamSpec, model: ModelSpec) -> bool:
-        return spec.layout.height in ready
+    def open_built(spec: StreamSpec, model: ModelSpec) -> LocalRenderer | None:
+        return open_flow(spec) if spec.layout.height in ready else None
 
-    return Engine(
-        name, "cuda", lambda: missing, supports, open_flow, is_built, lambda spec, model: StepwiseBuild("done")
-    )
+    return Engine(name, "cuda", lambda: missing, supports, open_built, lambda spec, model: StepwiseBuild("done"))
 
 
 PLAIN = Engine("plain", "cuda", lambda: "", lambda model, spec: "", open_flow)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from drba.pixels import PIXEL_FORMATS, FrameLayout
 from player.controller import Controller
+from player.lead import DELIVERY_S, Lead
+from player.level_memory import KINDS, LevelMemory, Remembered, film_kind
 from player.levels import Level, Mode, Renderer, ladder, level_for
 from player.plan import Drawn
 
@@ -65,6 +69,63 @@ def test_a_level_knows_how_many_in_betweens_it_draws(output: int | Fraction, eve
 def test_a_mode_names_a_level(mode: Mode, name: str) -> None:
     found = levels("rife-4.26", 60)
     assert found[level_for(mode, found)].name == name
+
+
+KIND = film_kind(RIFE, Fraction(24), Fraction(60), HD)
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LevelMemory:
+    monkeypatch.setenv("DRBA_CACHE_DIR", str(tmp_path / "cache"))
+    return LevelMemory()
+
+
+def test_what_worked_is_remembered_by_kind_of_film(memory: LevelMemory) -> None:
+    worked = Remembered("flow", {FLOW: 20.0, RIFE: 900.0}, {"flow": 0.48})
+    memory.keep(KIND, worked)
+    assert LevelMemory().recall(KIND) == worked
+    for other in (
+        film_kind(FLOW, Fraction(24), Fraction(60), HD),
+        film_kind(RIFE, Fraction(24), Fraction(48), HD),
+        film_kind(RIFE, Fraction(24), Fraction(60), FULL_HD),
+    ):
+        assert LevelMemory().recall(other) == Remembered()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1, 2]", '{"KIND": 3}', '{"KIND": {"level": "flow"}}', '{"KIND": {"level": "flow", "calm_ms": [[1]]}}']
+)  # fmt: skip
+def test_a_damaged_memory_is_forgotten_and_written_anew(text: str, memory: LevelMemory) -> None:
+    memory.path.parent.mkdir()
+    memory.path.write_text(text.replace("KIND", KIND))
+    assert memory.recall(KIND) == Remembered()
+    memory.keep(KIND, Remembered("flow"))
+    assert memory.recall(KIND) == Remembered("flow")
+    assert [path.name for path in memory.path.parent.iterdir()] == ["levels.json"]
+
+
+def test_a_memory_that_cannot_be_written_costs_nothing(memory: LevelMemory) -> None:
+    memory.path.parent.write_text("a file where the folder should be")
+    memory.keep(KIND, Remembered("flow"))
+    assert memory.recall(KIND) == Remembered()
+
+
+def test_the_memory_does_not_grow_for_ever(memory: LevelMemory) -> None:
+    for number in range(KINDS + 5):
+        memory.keep(str(number), Remembered("flow"))
+    assert memory.recall("4") == Remembered() and memory.recall("5").level == "flow"
+
+
+def test_the_reserve_follows_the_fullest_buffer() -> None:
+    lead = Lead()
+    lead.observe(math.inf)  # there is no player
+    assert lead.reserve_s == DELIVERY_S and not lead.falling
+    lead.observe(0.8)
+    assert lead.reserve_s == pytest.approx(0.4) and lead.full
+    lead.observe(0.6)
+    assert not lead.full and not lead.falling
+    lead.observe(0.5)
+    assert lead.falling
 
 
 class Player:
@@ -245,10 +306,10 @@ def test_a_card_that_others_use_comes_back_when_they_have_finished() -> None:
     steps, costs, buffer_s = MACHINES["a network on a card"]
     busy = hog(20, 50, 6)
     player = Player(steps, costs, lambda now_s, r: busy(now_s, r) if r.model != "flow" else 1.0, buffer_s=buffer_s)
-    player.play(25)
+    player.play(30)
     assert player.level == "flow"
     changes = len(player.controller.changes)
-    assert player.play(24) == "flow" and len(player.controller.changes) == changes
+    assert player.play(19) == "flow" and len(player.controller.changes) == changes
     assert player.play(11) == "rife-4.26"
 
 

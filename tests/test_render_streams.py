@@ -122,8 +122,26 @@ def test_colours_and_formats_stay(name: str, clip_folder: Path, tmp_path: Path) 
         assert made.get(field) == given.get(field), field
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-@pytest.mark.parametrize("name", ["anamorphic", "rotated-90", "rotated-180", "rotated-270"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_the_place_of_chroma_samples_stays(codec: str, clip_folder: Path, tmp_path: Path) -> None:
+    options = (("x264-params", "chromaloc=2"),)
+    clip = clips.tiny(clip_folder, "topleft.mkv", codec_options=options, audio=False)
+    output = tmp_path / "out.mkv"
+    render(clip.path, output, "--fps", "2x", "--range", "0-0.2", "--codec", codec, *FAST)
+    assert probe(clip.path)["streams"][0]["chroma_location"] == "topleft"
+    assert probe(output)["streams"][0]["chroma_location"] == "topleft"
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("anamorphic", ".mkv"),
+        ("anamorphic", ".mp4"),
+        ("rotated-90", ".mkv"),
+        ("rotated-180", ".mp4"),
+        ("rotated-270", ".mp4"),
+    ],
+)
 def test_aspect_and_rotation_stay(name: str, suffix: str, clip_folder: Path, tmp_path: Path) -> None:
     clip = clips.colour_variants(clip_folder, [name])[name]
     output = tmp_path / f"out{suffix}"

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from drba.errors import InputError, MediaError, ServerError
 from drba.pixels import Plane
 from engines import StreamSpec, open_renderer
-from engines.base import Motion, Triplet
+from engines.base import Triplet
 
 from ..cluster import Cluster, Share
 from ..plan import Relation
@@ -29,6 +29,7 @@ from .pipeline import Pipeline, Stopped, described
 from .progress import Counts
 from .run import Prepared, finish
 from .segments import Segment, scene_start, split
+from .settled import settled
 
 #: Film that one call of the scan looks at: long enough that seeking is nothing, short enough to keep many workers busy.
 SCAN_S = 60
@@ -85,9 +86,6 @@ class Elsewhere:
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
         raise NotImplementedError("frames are rendered on the cluster's workers")
-
-    def motion(self, triplet: Triplet) -> Motion | None:
-        return None
 
     def close(self) -> None:
         pass
@@ -180,7 +178,7 @@ def settle(film: tuple[StreamSpec, str]) -> tuple[str, str]:
     """Names of the model and the engine that this machine takes."""
     spec, path = film
     _check_reachable(path)
-    renderer = open_renderer(spec)
+    renderer = settled(open_renderer(spec), spec)
     renderer.close()
     return renderer.model, renderer.engine
 
@@ -211,7 +209,7 @@ def render_segment(stretch: Stretch) -> Rendered:
     job, source = _opened(stretch)
     counts = Counts()
     try:
-        renderer = open_renderer(job.spec(source.info))
+        renderer = settled(open_renderer(job.spec(source.info)), job.spec(source.info))
         try:
             with TemporaryDirectory(prefix="drba-render-") as folder:
                 pipeline = Pipeline(job, source, renderer, Path(folder), counts, threading.Event(), cores=1)
@@ -237,5 +235,5 @@ def _opened(stretch: Stretch) -> tuple[RenderJob, VideoSource]:
 def _check_reachable(path: str) -> None:
     if not os.path.exists(path):
         raise InputError(
-            f"{path}: not on {socket.gethostname()}; a cluster's machines need the film under one path, on shared storage"
+            f"{path}: no such file on {socket.gethostname()}; a cluster's machines need the film under one path (shared storage)"
         )

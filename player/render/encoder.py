@@ -68,7 +68,10 @@ class EncoderSettings:
         except (av.error.FFmpegError, ValueError) as error:
             subject = f"{self.codec} with {self.pixel_format}, {self.width}x{self.height}"
             given = ", ".join(f"{name}={value}" for name, value in self.options if not name.endswith("-params"))
-            raise InputError(f"{subject}, {given or 'no options'}: the encoder does not take this ({error})") from error
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(
+                f"{subject}, {given or 'no options'}: the encoder does not take this ({reason})"
+            ) from error
         if context.options:
             raise InputError(f"codec {self.codec!r} has no option {', '.join(context.options)}")
 

@@ -51,9 +51,9 @@ def join(
 ) -> None:
     """Write `target` from segments that follow each other from `job.first` to output frame `end`.
 
-    `partial`: the film goes on after that, so its other streams are cut there. The file is written beside the segments and gets
-    its name when it is whole; `before_rename` is called with its temporary one just before. MediaError where it cannot be
-    written, or where the segments do not fit together.
+    `partial`: the film goes on after that, so its other streams are cut there. The file is written beside the segments and
+    gets its name when it is whole; `before_rename` is called with its temporary one just before. MediaError where it cannot
+    be written, or where the segments do not fit together.
     """
     temporary = pieces[0].path.with_name(f".{os.getpid()}.{JOINING}{target.suffix}")
     try:

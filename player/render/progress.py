@@ -16,9 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from ..plan import Kind
 
 INTERVAL_S = 0.25
+#: What a render makes; a player may also reduce.
+KINDS = (Kind.SOURCE, Kind.HELD, Kind.CUT, Kind.INTERPOLATED)
 SECONDS = ("decode_s", "render_s", "encode_s", "wait_s")
 #: Fields of Counts that are sums over the work done.
-GROWING = (*(kind.value for kind in Kind), *SECONDS)
+GROWING = (*(kind.value for kind in KINDS), *SECONDS)
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Counts:
     workers: int = 1
     processes: int = 1  # that decode, render and encode side by side
     began_s: float = field(default_factory=time.perf_counter)
+    ended_s: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -45,7 +48,7 @@ class Counts:
 
     @property
     def elapsed_s(self) -> float:
-        return time.perf_counter() - self.began_s
+        return (self.ended_s or time.perf_counter()) - self.began_s
 
     @property
     def frames_per_s(self) -> float:
@@ -232,7 +235,7 @@ class JsonDisplay:
     def _state(self, counts: Counts) -> dict[str, Any]:
         frames, rate = self._before + counts.frames, counts.frames_per_s
         left_s = max(0, self._fixed["total"] - frames) / rate if counts.frames else None
-        kinds = {kind.value: getattr(counts, kind.value) for kind in Kind}
+        kinds = {kind.value: getattr(counts, kind.value) for kind in KINDS}
         eta = None if left_s is None else round(left_s, 1)
         return {**self._fixed, "frames": frames, **kinds, "frames_per_s": round(rate, 2), "left_s": eta}
 

@@ -19,8 +19,12 @@ from .join import Piece, join
 from .pipeline import Pipeline, Stopped
 from .prepare import RenderRequest, make_job
 from .progress import Counts
+from .settled import Say, settled
 from .streams import check_video, container_format, plan_streams
 from .work_folder import WorkFolder, check_output, folder_of
+
+#: A film whose pictures end so much before its stated length (often that of the sound) is worth a word.
+MISSING_S = 2
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,19 @@ class Prepared:
 Open = Callable[[StreamSpec], Renderer]
 
 
-def opener(server: str | None) -> Open:
-    """How renderers are opened: in this process (None), or at a server ("" is this user's own)."""
-    if server is None:
-        return open_renderer
-    from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
+def opener(server: str | None, say: Say = lambda text: None, stop: threading.Event | None = None) -> Open:
+    """How renderers are opened: in this process (None), or at a server ("" is this user's own). See `settled`
+    for `say` and `stop`."""
 
-    return lambda spec: ServerRenderer(spec, server or None)
+    def open_at_server(spec: StreamSpec) -> Renderer:
+        from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
+
+        return settled(ServerRenderer(spec, server or None), spec, say, stop)
+
+    return (lambda spec: settled(open_renderer(spec), spec, say, stop)) if server is None else open_at_server
 
 
-def prepare(request: RenderRequest, destination: Destination, open_engine: Open = open_renderer) -> Prepared:
+def prepare(request: RenderRequest, destination: Destination, open_engine: Open) -> Prepared:
     """Everything that can be wrong is found here, before hours of work: DrbaError with one line."""
     output = destination.path
     check_input(request.path)
@@ -129,6 +136,17 @@ def finish(prepared: Prepared) -> None:
     prepared.folder.remove()
 
 
+def shortcomings(prepared: Prepared, frames: int) -> list[str]:
+    """What is wrong with a source that was rendered to `frames` output frames in all."""
+    notes = []
+    if skipped := prepared.source.skipped_packets:
+        notes.append(f"{prepared.job.path}: {skipped} damaged packets were skipped; frames are missing there")
+    missing_s = (prepared.total - frames) / prepared.job.rate
+    if prepared.info.duration_known and missing_s > MISSING_S:
+        notes.append(f"{prepared.job.path}: its pictures end {float(missing_s):.1f} s before the length that it states")
+    return notes
+
+
 def keep_so_far(prepared: Prepared) -> Path | None:
     """Make what a stopped render has into a file that plays; None where there is nothing, or no room for it."""
     folder = prepared.folder
@@ -147,4 +165,4 @@ def keep_so_far(prepared: Prepared) -> Path | None:
     return target
 
 
-__all__ = ["Destination", "Prepared", "Stopped", "finish", "keep_so_far", "opener", "prepare", "render"]
+__all__ = ["Destination", "Prepared", "Stopped", "finish", "keep_so_far", "opener", "prepare", "render", "shortcomings"]
