@@ -92,7 +92,7 @@ class LocalRenderer(Renderer, Protocol):
     """A renderer in this process, which can be asked what it sees."""
 
     def motion(self, triplet: Triplet) -> Motion | None:
-        """Flows and distance ratio of a triplet; None for a model that has no optical flow (DistilDRBA)."""
+        """Flows and distance ratio of a triplet; None for a model without optical flow (DistilDRBA)."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ class StreamRenderer(Renderer, Protocol):
 
 
 class Build(Protocol):
-    """An engine that is being built in the background, as one stream sees it."""
+    """An engine that is being built in the background. Safe to use from several threads; `changed` of `watch` is called
+    without any lock held."""
 
     @property
     def name(self) -> str:
@@ -148,10 +149,14 @@ class Build(Protocol):
         """One line for people: what it does, or why it failed."""
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Call `changed` after every change from now on, in any thread."""
+        """Call `changed` after every change from now on, in any thread; one watcher at a time."""
 
     def cancel(self) -> None:
-        """Stop it, unless other streams wait for it too."""
+        """Give it up, soon."""
+
+
+class SharedBuild(Build, Protocol):
+    """A build as one of the streams that wait for it sees it: `cancel` stops it unless others wait for it too."""
 
     def leave(self) -> None:
-        """The stream has ended: what has begun is finished, for the next film."""
+        """The stream has ended: what has not begun is given up, what has is finished for the next film."""

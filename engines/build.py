@@ -2,17 +2,18 @@
 
 For a renderer (all of it may be called from any thread):
 
-    request = EngineRequest(model.name, *interpolator.padded_size(height, width), interpolator.scale, load)
+    request = request_for(model, width, height, scale, builder.device)
     engines = cached_engines(request, builder, cache)        # Engines, or None: not built yet
-    build = EngineBuild(request, builder, cache)             # a thread; .state .progress .message, .cancel()
+    build = EngineBuild(request, builder, cache)             # a thread; .state .progress .message .watch() .cancel()
     ...                                                      # play with PyTorch; now and then:
     if build.state == "done":                                # and build.engines is there
         interpolator = build.engines.attach(interpolator)    # between two triplets; the next one with state=None
 
-`load(dtype)` gives the model's interpolator in fast mode on the builder's device with weights of that dtype (float16, and
-float32 once to verify with); it may return the renderer's own. What `attach` returns must be used by one thread and on one
-CUDA stream at a time. State kept from before must not be used with it: its precision may be another. While a build runs on
-a card, CUDA graphs must be captured with capture_error_mode="thread_local".
+A request's `load(dtype)` gives the model's interpolator as `drba.load` makes it, in fast mode on the builder's device
+(float16, and float32 once to verify with); not one that was rewritten for PyTorch, whose weights would be another key. What
+`attach` returns must be used by one thread and on one CUDA stream at a time. State kept from before must not be used with
+it: its precision may be another. While a build runs on a card, CUDA graphs must be captured with
+capture_error_mode="thread_local".
 
 Precisions are tried in order; the first whose frames agree with PyTorch's float32 (engines/verification.py) is used. The
 verdict is kept in the cache with the digests of the engines it was spoken about, a refusal too, so that nothing is built
@@ -25,15 +26,17 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+import drba
 from drba.errors import DrbaError, EngineError
+from drba.models import ModelSpec
 from drba.networks.interpolator import Interpolator
 from drba.networks.parts import PRECISIONS, NetworkPart, PartFunction, Parts, Precision
 
@@ -49,9 +52,9 @@ VERIFYING_SHARE = 0.05  # of the progress
 
 Report = Callable[[float], bool]  # how far, 0..1 -> whether to go on
 Load = Callable[[torch.dtype], Interpolator]
-#: waiting for another build; the last four are final. "refused": it was built, and no precision agreed with PyTorch.
-State = Literal["waiting", "building", "verifying", "done", "refused", "failed", "cancelled"]
-FINAL: tuple[State, ...] = ("done", "refused", "failed", "cancelled")
+#: "waiting" is for another build to end; the last three are final.
+State = Literal["waiting", "building", "verifying", "done", "failed", "cancelled"]
+FINAL: tuple[State, ...] = ("done", "failed", "cancelled")
 
 
 class BuildCancelled(Exception):
@@ -105,6 +108,29 @@ class Engines:
         return interpolator.with_parts(self.parts, batch=1)
 
 
+def request_for(model: ModelSpec, width: int, height: int, scale: float, device: torch.device) -> EngineRequest:
+    """The request for frames of a size (padded here); ModelError where the model is not installed."""
+    loaded: dict[torch.dtype, Interpolator] = {}
+
+    def load(dtype: torch.dtype) -> Interpolator:
+        if dtype not in loaded:
+            loaded[dtype] = drba.load(model.name, device=device, dtype=dtype, scale=scale, mode="fast")
+        return loaded[dtype]
+
+    padded = load(torch.float16).padded_size(height, width)
+    return EngineRequest(model.name, *padded, scale, load)
+
+
+def is_built(
+    request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str] = ENGINE_PRECISIONS
+) -> bool:
+    """Whether `cached_engines` has engines; False too where they were refused."""
+    try:
+        return _find(request, builder, cache, precisions) is not None
+    except EngineRefused:
+        return False
+
+
 def cached_engines(
     request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str] = ENGINE_PRECISIONS
 ) -> Engines | None:
@@ -112,6 +138,13 @@ def cached_engines(
 
     EngineRefused where every precision was refused.
     """
+    found = _find(request, builder, cache, precisions)
+    return None if found is None else found[0].loaded(found[1])
+
+
+def _find(
+    request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str]
+) -> tuple[_Candidate, dict[str, bytes]] | None:
     refusals = []
     for name in precisions:
         candidate = _Candidate(request, builder, cache, PRECISIONS[name])
@@ -122,16 +155,15 @@ def cached_engines(
             refusals.append(f"{name}: {verdict['difference']}")
             continue
         engines = candidate.stored()
-        if engines is None or candidate.digests(engines) != verdict["engines"]:
-            return None
-        return candidate.loaded(engines)
+        return (candidate, engines) if engines and candidate.digests(engines) == verdict["engines"] else None
     raise _refused(request, builder, refusals)
 
 
 class EngineBuild:
     """A build in a thread of its own, which begins at once (or when the build before it has ended).
 
-    `progress` is 0..1 within the precision that is being tried, `message` one line for the viewer. Read them at any time.
+    `progress` is 0..1 within the precision that is being tried, `message` one line for the viewer. `refused` says of a
+    build that "failed" that it was built and no precision agreed with PyTorch. Read them at any time, in any thread.
     """
 
     def __init__(
@@ -141,13 +173,26 @@ class EngineBuild:
         cache: EngineCache,
         precisions: Sequence[str] = ENGINE_PRECISIONS,
     ) -> None:
-        self.request, self.state, self.progress = request, "waiting", 0.0  # type: tuple[EngineRequest, State, float]
+        self.request = request
+        self.state: State = "waiting"
+        self.progress = 0.0
+        self.refused = False
         self.message = f"{builder.name}: {request} waits for another build"
         self.engines: Engines | None = None
         self._builder, self._cache, self._precisions = builder, cache, precisions
+        self._changed: Callable[[], None] = lambda: None
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"build {request}", daemon=True)
         self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """Of the builder."""
+        return self._builder.name
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` after every change from now on, in the build's thread; one watcher at a time."""
+        self._changed = changed
 
     def cancel(self) -> None:
         """Ask the build to end; it does so at its next step. Parts that are finished stay in the cache."""
@@ -165,7 +210,8 @@ class EngineBuild:
         except BuildCancelled:
             self._end("cancelled", "was cancelled")
         except EngineRefused as error:
-            self._end("refused", str(error))
+            self.refused = True
+            self._end("failed", str(error))
         except DrbaError as error:
             self._end("failed", str(error))
         except Exception as error:  # what a compiler or the device raises must not end the server
@@ -182,14 +228,13 @@ class EngineBuild:
             if verdict is not None and not verdict["accepted"]:
                 refusals.append(f"{name}: {verdict['difference']}")
                 continue
-            self.state, self.progress = "building", 0.0
+            self._tell("building", 0.0, f"building {self.request} {name}")
             engines = self._engines(candidate)
             digests = candidate.digests(engines)
             result = candidate.loaded(engines)
             if verdict is None or verdict["engines"] != digests:
                 self._check_wanted()
-                self.state = "verifying"
-                self.message = f"{self._builder.name}: verifying {self.request} {name}"
+                self._tell("verifying", 1 - VERIFYING_SHARE, f"verifying {self.request} {name}")
                 if reference is None:
                     reference = self._render(self.request.load(torch.float32))
                 found = difference(self._render(result.attach(candidate.interpolator)), reference)
@@ -215,9 +260,9 @@ class EngineBuild:
         for name, graph in graphs.items():
 
             def report(fraction: float, name: str = name, begin: int = built, size: int = len(graph)) -> bool:
-                self.progress = (1 - VERIFYING_SHARE) * (begin + size * fraction) / total
+                progress = (1 - VERIFYING_SHARE) * (begin + size * fraction) / total
                 precision = candidate.precision.name
-                self.message = f"{self._builder.name}: building {self.request} {precision}, {name} {fraction:.0%}"
+                self._tell("building", progress, f"building {self.request} {precision}, {name} {fraction:.0%}")
                 return not self._cancelled.is_set()
 
             self._check_wanted()
@@ -226,7 +271,6 @@ class EngineBuild:
             candidate.keep(name, engine, timings)
             engines[name] = engine
             built += len(graph)
-        self.progress = 1 - VERIFYING_SHARE
         return engines
 
     def _render(self, interpolator: Interpolator) -> Tensor:
@@ -238,10 +282,27 @@ class EngineBuild:
 
     def _end(self, state: State, what: str) -> None:
         log.info("%s: %s %s", self._builder.name, self.request, what)
-        self.message = f"{self._builder.name}: {what}"
-        if state == "done":
-            self.progress = 1.0
+        self._tell(state, 1.0 if state == "done" else self.progress, what)
+
+    def _tell(self, state: State, progress: float, what: str) -> None:
+        """The state last: who sees "done" finds the rest as it is then."""
+        self.progress, self.message = progress, f"{self._builder.name}: {what}"
         self.state = state
+        self._changed()
+
+
+def compared_again(request: EngineRequest, builder: Builder, cache: EngineCache, precision: str) -> Difference | None:
+    """Compare stored engines with PyTorch anew and keep the new verdict; None where they are not all there."""
+    candidate = _Candidate(request, builder, cache, PRECISIONS[precision])
+    engines = candidate.stored()
+    if engines is None:
+        return None
+    with _stream(builder):
+        reference = render_test(request.load(torch.float32), request.height, request.width)
+        result = candidate.loaded(engines).attach(candidate.interpolator)
+        found = difference(render_test(result, request.height, request.width), reference)
+    candidate.judge(found, candidate.digests(engines))
+    return found
 
 
 class _Candidate:
@@ -330,15 +391,13 @@ def _refused(request: EngineRequest, builder: Builder, refusals: list[str]) -> E
 _BUILDING = threading.Lock()
 
 
-class _one_at_a_time:
-    def __init__(self, check_wanted: Callable[[], None]) -> None:
-        self._check_wanted = check_wanted
-
-    def __enter__(self) -> None:
-        while not _BUILDING.acquire(timeout=0.2):
-            self._check_wanted()
-
-    def __exit__(self, *_: object) -> None:
+@contextmanager
+def _one_at_a_time(check_wanted: Callable[[], None]) -> Iterator[None]:
+    while not _BUILDING.acquire(timeout=0.2):
+        check_wanted()
+    try:
+        yield
+    finally:
         _BUILDING.release()
 
 

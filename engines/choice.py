@@ -30,11 +30,11 @@ CANDIDATES = (
 
 @dataclass(frozen=True)
 class FastEnough:
-    """A model with the engine that plays it, open."""
+    """A model with what plays it, and the better engine that would have to be built for it, if there is one."""
 
     model: ModelSpec
-    engine: Engine
     renderer: LocalRenderer
+    to_build: Engine | None
 
 
 def choose(spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]]) -> FastEnough | str:
@@ -49,34 +49,37 @@ def choose(spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]]) ->
         return f"no network is installed: drba models fetch {CANDIDATES[0]}"
     why_not = ""
     for model in installed:
+        to_build: Engine | None = None
         for engine in usable(model):
-            if not engine.is_built(spec, model):
-                continue
             try:
-                renderer, milliseconds = open_if_fast(spec, model, engine)
+                found = open_if_fast(spec, model, engine)
             except DrbaError as error:
                 log.warning("%s on %s: %s", model.name, engine.name, error)
                 why_not = str(error)
                 continue
-            if renderer is not None:
-                return FastEnough(model, engine, renderer)
-            why_not = f"{model.name} on {engine.name} takes {milliseconds:.0f} ms, expected {limit_ms():.0f} or less"
+            if isinstance(found, float):
+                why_not = f"{model.name} on {engine.name} takes {found:.0f} ms, expected {limit_ms():.0f} or less"
+            elif found is None:
+                to_build = to_build or engine
+            else:
+                return FastEnough(model, found, to_build)
     return why_not
 
 
-def open_if_fast(spec: StreamSpec, model: ModelSpec, engine: Engine) -> tuple[LocalRenderer | None, float]:
-    """The renderer, None where it is too slow for playing, and its milliseconds an in-between.
-
-    What was too slow before is not even opened.
+def open_if_fast(spec: StreamSpec, model: ModelSpec, engine: Engine) -> LocalRenderer | float | None:
+    """The renderer, or its milliseconds an in-between where that is too slow for playing, or None where the engine has to
+    be built first. What was too slow before is not even opened.
     """
     calibration = Calibration()
     milliseconds = calibration.known_ms(spec, model, engine)
     if milliseconds is not None and milliseconds > limit_ms():
-        return None, milliseconds
+        return milliseconds
     renderer = engine.open(spec, model)
+    if renderer is None:
+        return None
     if milliseconds is None:
         milliseconds = calibration.measure(spec, model, engine, renderer)
     if milliseconds <= limit_ms():
-        return renderer, milliseconds
+        return renderer
     renderer.close()
-    return None, milliseconds
+    return milliseconds

@@ -111,20 +111,18 @@ class EngineCache:
         found = [_read_manifest(path) for path in self.folder.glob("*.json")] if self.folder.is_dir() else []
         return sorted((entry for entry in found if entry), key=lambda entry: entry.used_s)
 
-    def intact(self, entry: Entry) -> bool:
-        """Whether an entry's bytes have their checksum."""
+    def read(self, entry: Entry) -> bytes | None:
+        """An entry's bytes, None where they have not its checksum; it does not count as used."""
         with self._locked():
-            return _read_checked(entry) is not None
+            return _read_checked(entry)
 
-    def clear(self) -> int:
-        """Remove everything; returns how many entries there were."""
-        if not self.folder.is_dir():
-            return 0
-        with self._locked():
-            count = len(list(self.folder.glob("*.json")))
-            for path in (*self.folder.glob("*.json"), *self.folder.glob("*.bin"), *self.folder.glob("*.tmp")):
-                path.unlink(missing_ok=True)
-        return count
+    def clear(self) -> None:
+        """Remove everything that this class writes, readable or not."""
+        if self.folder.is_dir():
+            with self._locked():
+                for pattern in ("*.json", "*.bin", "*.tmp"):
+                    for path in self.folder.glob(pattern):
+                        path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def building(self, still_wanted: Any) -> Iterator[None]:

@@ -6,8 +6,9 @@ reads "linear" GridSample as nearest, and sampling coordinates in float16 are wr
 
 from __future__ import annotations
 
-import io
 import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch
@@ -30,8 +31,8 @@ def export_part(part: NetworkPart, precision: Precision, device: torch.device) -
     EngineError where the graph is not what it must be.
     """
     inputs = tuple(torch.zeros(spec.shape, dtype=spec.dtype, device=device) for spec in part.inputs)
-    file = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
+    with TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
+        path = Path(folder) / "part.onnx"
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no onnxscript is the older one
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # sizes are meant to become constants
         warnings.filterwarnings("ignore", category=UserWarning, module="torch.onnx")
@@ -39,13 +40,13 @@ def export_part(part: NetworkPart, precision: Precision, device: torch.device) -
         torch.onnx.export(
             part.module,
             inputs,
-            file,
+            str(path),
             dynamo=False,
             opset_version=OPSET,
             input_names=[spec.name for spec in part.inputs],
             output_names=[spec.name for spec in part.outputs],
         )
-    content = file.getvalue()
+        content = path.read_bytes()
     check_graph(content, part, precision)
     return content
 

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from drba.errors import InputError
 from drba.models import ModelSpec
 
-from .base import Build, LocalRenderer, StreamSpec
+from .base import LocalRenderer, SharedBuild, StreamSpec
+from .built import BuiltEngine
 from .cards import find_cards
+
+if TYPE_CHECKING:
+    from .build import Builder
 
 AUTO = "auto"
 
@@ -27,17 +31,16 @@ class Engine:
     """One way to run models. Reasons are one line for people, empty where there is none.
 
     `missing` says what this machine lacks for it and how to get it, `supports` why a model cannot run on it. `open` makes
-    the renderer, which may take seconds; where that needs something that is `build`-t first and takes minutes, `is_built`
-    says whether it is there.
+    the renderer, which may take seconds, or returns None where something has to be built first, which takes minutes:
+    `build` starts that, in the background.
     """
 
     name: str
     device: Literal["cpu", "cuda"]
     missing: Callable[[], str]
     supports: Callable[[ModelSpec, StreamSpec], str]
-    open: Callable[[StreamSpec, ModelSpec], LocalRenderer]
-    is_built: Callable[[StreamSpec, ModelSpec], bool] = lambda spec, model: True
-    build: Callable[[StreamSpec, ModelSpec], Build] | None = None  # starts it, in the background
+    open: Callable[[StreamSpec, ModelSpec], LocalRenderer | None]
+    build: Callable[[StreamSpec, ModelSpec], SharedBuild] | None = None
 
 
 def check_engine(name: str, engines: Sequence[Engine] | None = None) -> None:
@@ -89,6 +92,10 @@ def _networks(model: ModelSpec, spec: StreamSpec) -> str:
     return "the flow model runs on the engine cpu" if model.family == "flow" else ""
 
 
+def _split_networks(model: ModelSpec, spec: StreamSpec) -> str:
+    return _networks(model, spec) or ("" if model.splits else f"{model.name} has no parts that it can build")
+
+
 def _flow_only(model: ModelSpec, spec: StreamSpec) -> str:
     return "" if model.family == "flow" else "it runs the flow model only"
 
@@ -118,8 +125,17 @@ def _open_torch_cuda(spec: StreamSpec, model: ModelSpec) -> LocalRenderer:
     return NetworkRenderer(spec, model, "cuda")
 
 
+def _tensorrt_builder() -> Builder:
+    from .tensorrt import TensorRtBuilder
+
+    return TensorRtBuilder()
+
+
+_TENSORRT = BuiltEngine("tensorrt", "cuda", _tensorrt_builder)
+
 #: Best first.
 ENGINES: tuple[Engine, ...] = (
+    Engine("tensorrt", "cuda", _tensorrt_missing, _split_networks, _TENSORRT.open, _TENSORRT.build),
     Engine("torch-cuda", "cuda", _cuda_missing, _networks, _open_torch_cuda),
     Engine("torch-cpu", "cpu", _nothing, _networks, _open_torch_cpu),
     Engine("cpu", "cpu", _nothing, _flow_only, open_flow),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from drba.errors import DrbaError, InputError
+from drba.errors import DrbaError, EngineError, InputError
 from drba.models import ModelSpec, find
 
 from .base import LocalRenderer, StreamSpec
@@ -29,10 +29,8 @@ def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> Swap
     chosen = choose(spec, lambda model: usable(spec, model, engines)[0])
     if isinstance(chosen, str):
         return SwappingRenderer(open_flow(spec), _described("flow", "cpu", chosen))
-    model = chosen.model
-    fitting, reasons = usable(spec, model, engines[: engines.index(chosen.engine)])
-    to_build = next((engine for engine in fitting if not engine.is_built(spec, model)), None)
-    return _begin(chosen.renderer, spec, model, reasons, to_build)
+    _, reasons = usable(spec, chosen.model, engines)
+    return _begin(chosen.renderer, spec, chosen.model, reasons, chosen.to_build)
 
 
 def _open_model(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -> SwappingRenderer:
@@ -41,8 +39,9 @@ def _open_model(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -
         raise InputError(f"model {model.name}: {_joined(reasons)}; or use --engine auto")
     for engine in fitting:
         try:
-            if engine.is_built(spec, model):
-                return _begin(engine.open(spec, model), spec, model, reasons)
+            renderer = engine.open(spec, model)
+            if renderer is not None:
+                return _begin(renderer, spec, model, reasons)
             return _begin(_meanwhile(spec, model, engine, engines), spec, model, reasons, engine)
         except DrbaError as error:
             if engine is fitting[-1]:
@@ -76,14 +75,13 @@ def _meanwhile(spec: StreamSpec, model: ModelSpec, to_build: Engine, engines: Se
     for engine in engines:
         if engine is to_build or engine.device != to_build.device or engine.supports(model, spec) or engine.missing():
             continue
-        if engine.is_built(spec, model):
-            try:
-                renderer, _ = open_if_fast(spec, model, engine)
-            except DrbaError as error:
-                log.warning("%s on %s: %s", model.name, engine.name, error)
-                continue
-            if renderer is not None:
-                return renderer
+        try:
+            found = open_if_fast(spec, model, engine)
+        except DrbaError as error:
+            log.warning("%s on %s: %s", model.name, engine.name, error)
+            continue
+        if found is not None and not isinstance(found, float):
+            return found
     return open_flow(spec)
 
 
@@ -102,6 +100,8 @@ def _begin(
 
         def open_built() -> LocalRenderer:
             built = engine.open(spec, model)
+            if built is None:
+                raise EngineError(f"{model.name} for {engine.name} is not in the engine cache, although it was built")
             warm_up(built, spec.layout)  # before the film needs it
             return built
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from drba.pixels import Plane
 
-from .base import Build, EngineState, LocalRenderer, Motion, Triplet
+from .base import EngineState, LocalRenderer, Motion, SharedBuild, Triplet
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class SwappingRenderer:
         self._held = _Held(first)
         self._state = EngineState(first.model, first.engine, note)
         self._changed: Callable[[], None] = lambda: None
-        self._build: Build | None = None  # until it has ended
+        self._build: SharedBuild | None = None  # until it has ended
 
     @property
     def model(self) -> str:
@@ -91,14 +91,14 @@ class SwappingRenderer:
         if build is not None:
             build.cancel()
 
-    def replace_when_built(self, build: Build, open_built: Callable[[], LocalRenderer]) -> None:
+    def replace_when_built(self, build: SharedBuild, open_built: Callable[[], LocalRenderer]) -> None:
         """Go over to what `open_built` makes (in a thread of its own) when the build is done; where it is not done in
         the end, or that fails, stay and say why in `state.note`."""
         self._build = build
         build.watch(lambda: self._follow(build, open_built))
         self._follow(build, open_built)  # what happened before anybody watched
 
-    def _follow(self, build: Build, open_built: Callable[[], LocalRenderer]) -> None:
+    def _follow(self, build: SharedBuild, open_built: Callable[[], LocalRenderer]) -> None:
         with self._lock:
             if self._build is not build:  # it has ended, or this stream has
                 return

@@ -46,13 +46,13 @@ def difference(ours: Tensor, theirs: Tensor) -> Difference:
 
 def render_test(interpolator: Interpolator, height: int, width: int) -> Tensor:
     """What an interpolator makes of the test triplet, a pair of it included: (3, 3, height, width) on its device."""
-    frames = [frame.to(interpolator.device) for frame in test_triplet(height, width)]
+    frames = [frame.to(interpolator.device) for frame in moving_triplet(height, width)]
     rendered, _ = interpolator.triplet(frames[0], frames[1], frames[2], TIMES)
     rendered += interpolator.pair(frames[0], frames[1], [0.5])
     return torch.cat(rendered)
 
 
-def test_triplet(height: int, width: int) -> list[Tensor]:
+def moving_triplet(height: int, width: int) -> list[Tensor]:
     """Three frames (1, 3, height, width) in 0..1: a textured ground that moves, a textured square on it that moves
     otherwise. The same on every machine."""
     generator = torch.Generator().manual_seed(1)

@@ -5,7 +5,8 @@
 -- track or the other. Needs mpv 0.33 or newer. Written for Lua 5.1.
 --
 -- Keys, rebindable in input.conf by name:   D script-binding drba/toggle
--- Messages:                                 script-message-to drba toggle | on | off
+--                                           X script-binding drba/cancel-build (no key by default)
+-- Messages:                                 script-message-to drba toggle | on | off | cancel-build
 
 local mp = require "mp"
 local msg = require "mp.msg"
@@ -270,6 +271,9 @@ local function new_film()
         rotate = nil,         -- the viewer's video-rotate, while ours is set
         turned = 0,           -- rotation of the film's own picture, in degrees
         saved_state = nil,    -- the viewer's watch-later-options, while ours are set
+        note = "",            -- which engine draws, and why; as last logged
+        building = "",        -- the engine that is being built to take over
+        tenths = -1,          -- of that build, as last said
     }
 end
 
@@ -334,6 +338,23 @@ on_bridge("interpolating", function(data)
     announce_when_shown()
 end)
 
+-- Which engine draws goes to the log. A build is on the screen when it starts, at every tenth of the way, and when it has ended.
+on_bridge("drba-engine", function(data)
+    if not film or data.id ~= film.id then return end
+    local was_building = film.building ~= ""
+    film.model, film.building = data.model, data.building
+    if film.building ~= "" then
+        local tenths = math.floor(data.progress * 10 + 1e-6)
+        if tenths ~= film.tenths then
+            say(string.format("DRBA: building the %s engine, %d %%", film.building, tenths * 10))
+        end
+        film.tenths = tenths
+    elseif data.note ~= film.note then
+        if was_building then say("DRBA: " .. data.note, 6) else msg.info("DRBA: " .. data.note) end
+        film.note, film.tenths = data.note, -1
+    end
+end)
+
 on_bridge("notice", function(data)
     say("DRBA: " .. tostring(data.text), 8)
 end)
@@ -386,7 +407,17 @@ end)
 -- A script may be loaded while a file is playing: drba-player loads this one, and mpv's load-script does at any time.
 if selected_video() and mp.get_property_native("video-params") then file_loaded() end
 
+local function cancel_build()
+    if film and film.building ~= "" then
+        ask_bridge("cancel-build", {id = film.id})
+    else
+        say("DRBA: no engine is being built")
+    end
+end
+
 mp.add_key_binding("D", "toggle", toggle)
+mp.add_key_binding(nil, "cancel-build", cancel_build)
 mp.register_script_message("toggle", toggle)
 mp.register_script_message("on", turn_on)
 mp.register_script_message("off", turn_off)
+mp.register_script_message("cancel-build", cancel_build)

@@ -46,15 +46,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cell:
-    """`peaks` (`engines.peaks.Peaks` as a dict) are the device's; `data_dir` has weights without meaning, None for the
-    installed ones."""
+    """`data_dir` has weights without meaning, None for the installed ones."""
 
     model: str
     engine: str
     width: int
     height: int
     settings: Settings
-    peaks: dict[str, Any]
     data_dir: str | None = None
 
     @property
@@ -72,7 +70,7 @@ class TooSlow(Exception):
 
 
 def run(cell: Cell, answers: Connection) -> None:
-    """The process. Sends dicts to be merged: the floor first, then the measured numbers or `failed`, a reason."""
+    """The process. Sends dicts to be merged: the cost first, then the measured numbers or `failed`, a reason."""
     os.dup2(2, 1)  # what libraries print must not come between the lines of --json
     limit_s = cell.settings.limit_s
 
@@ -88,7 +86,7 @@ def run(cell: Cell, answers: Connection) -> None:
 
             os.environ[weights.DATA_DIR_ENV] = cell.data_dir
             install_random(find(cell.model))
-        answers.send(_floor(cell))
+        answers.send(_cost(cell))
         measured = _measured(cell, watchdog.start)
         watchdog.cancel()
         answers.send(measured)
@@ -113,15 +111,13 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _floor(cell: Cell) -> dict[str, Any]:
+def _cost(cell: Cell) -> dict[str, Any]:
     import torch
 
     from drba.networks.cost import cost
 
-    # What `drba.load` chooses for the device.
-    dtype = torch.float16 if cell.cuda else torch.float32
-    found = cost(find(cell.model), cell.spec.layout, dtype, cell.spec.scale)
-    return {**asdict(found), "floor_ms": 1000 * found.floor_s(cell.peaks["operations"], cell.peaks["bytes"])}
+    dtype = torch.float16 if cell.cuda else torch.float32  # what `drba.load` chooses for the device
+    return asdict(cost(find(cell.model), cell.spec.layout, dtype, cell.spec.scale))
 
 
 def _measured(cell: Cell, opened: Callable[[], None]) -> dict[str, Any]:

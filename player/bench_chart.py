@@ -7,6 +7,8 @@ from typing import Any
 
 from drba.errors import InputError
 
+from .bench_table import short
+
 COLOURS = ("#3b6ea8", "#d98032", "#5a9a68", "#8a64a8")
 INK, FAINT = "#222222", "#8a8a8a"
 
@@ -78,7 +80,7 @@ def _draw(axis: Any, cell: dict[str, Any], place: int, colour: str) -> None:
         axis.plot([floor_ms or took_ms, took_ms], [place, place], color=colour, linewidth=2.5, alpha=0.5, zorder=2)
         axis.plot(took_ms, place, "o", color=colour, markersize=7, zorder=4)
         axis.text(
-            max(took_ms, floor_ms or 0) * 1.3, place, f"{took_ms:.3g}", va="center", fontsize=8, color=INK, zorder=4
+            max(took_ms, floor_ms or 0) * 1.3, place, short(took_ms), va="center", fontsize=8, color=INK, zorder=4
         )
         return
     why = cell["failed"].split(":")[0].split(" at ")[0]

@@ -34,7 +34,8 @@ def why_not(engine: Engine, model: ModelSpec) -> str:
 
 def open_engine(engine: Engine, spec: StreamSpec, model: ModelSpec) -> Renderer:
     """Without the stand-ins that playing has: what is measured is this engine. DrbaError where it cannot be built."""
-    if engine.build is not None and not engine.is_built(spec, model):
+    renderer = engine.open(spec, model)
+    if renderer is None and engine.build is not None:
         build, changed = engine.build(spec, model), threading.Event()
         build.watch(changed.set)
         while build.state not in ("done", "failed", "cancelled"):
@@ -42,4 +43,7 @@ def open_engine(engine: Engine, spec: StreamSpec, model: ModelSpec) -> Renderer:
             changed.clear()
         if build.state != "done":
             raise DrbaError(f"engine {engine.name}: {build.message}")
-    return engine.open(spec, model)
+        renderer = engine.open(spec, model)
+    if renderer is None:
+        raise DrbaError(f"engine {engine.name}: {model.name} is not in the engine cache, although it was built")
+    return renderer

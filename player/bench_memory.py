@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from pathlib import Path
 
@@ -13,9 +12,12 @@ class ProcessMemory:
     """How far the process grows from now on, at its peak; None where the system does not say (only Linux does)."""
 
     def __init__(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is in use now (proc(5))
-        self._before = self._status("VmRSS")
+        except OSError:
+            self._before = None  # the peak could be that of the imports
+        else:
+            self._before = self._status("VmRSS")
 
     def peak_mib(self) -> float | None:
         peak = self._status("VmHWM")

@@ -43,17 +43,17 @@ def _names(cell: dict[str, Any]) -> list[str]:
 
 
 def _row(cell: dict[str, Any], needed: float) -> list[str]:
-    floor = "" if cell.get("floor_ms") is None else _short(cell["floor_ms"])
+    floor = "" if cell.get("floor_ms") is None else short(cell["floor_ms"])
     if "median_ms" not in cell:
         return [*_names(cell), "", "", "", "", floor, "", "does not fit" if cell.get("too_slow") else "?"]
     per_second, memory = cell["in_betweens_per_second"], cell["peak_memory_mib"]
     measured = [cell["median_ms"], cell["p99_ms"], per_second]
     return [
         *_names(cell),
-        *map(_short, measured),
+        *map(short, measured),
         "" if memory is None else f"{memory:.0f}",
         floor,
-        _short(cell["times_floor"]),
+        short(cell["times_floor"]),
         verdict(per_second, needed),
     ]
 
@@ -66,7 +66,7 @@ def verdict(per_second: float, needed: float) -> str:
     return "does not fit"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three digits that count."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.2g}"
 
@@ -97,7 +97,9 @@ def _notes(result: dict[str, Any]) -> list[str]:
     settings, lines = result["settings"], []
     for peak in result["peaks"].values():
         rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in peak["operations"].items())
-        lines.append(f"Floor on {peak['device']}: {rates}, {peak['bytes'] / 1e9:,.1f} GB/s (measured just now).")
+        lines.append(
+            f"Floor on {peak['device']}: {rates}, {peak['bytes'] / 1e9:,.1f} GB/s (measured before and after)."
+        )
     lines.append(
         "ms: one triplet of two in-betweens at a time, halved; p99 of fewer than 100 triplets is the longest one. per s: "
         f"with all threads. x floor: the time of one at that rate. 24 -> 60 asks for {settings['needed_per_second']} a "

@@ -15,11 +15,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from drba.errors import DrbaError
-from server.client import Client
+from server.client import Client, EngineState
 from server.logs import BRIDGE, log_path, rotating_handler
 
 from .film import Film, FilmRequest
@@ -102,12 +103,15 @@ class Bridge:
             elif verb == "close":
                 async with self._busy:
                     await self._close_film()
+            elif verb == "cancel-build":
+                if self._film is not None:
+                    self._film.cancel_build()
             elif verb == "level":
                 if self._film is not None:
                     self._film.set_mode(str(data["mode"]))
                     self._tell_level()
             else:
-                log.warning("unknown message %r from the script; expected open, close or level", verb)
+                log.warning("unknown message %r from the script; expected open, close, cancel-build or level", verb)
         except (DrbaError, ValueError, KeyError) as error:
             log.warning("%s: %s", verb, error)
             if verb == "level":  # nothing else is affected
@@ -125,7 +129,8 @@ class Bridge:
         film = await Film.open(request, self._playhead)
         self._film, self._film_id = film, str(data.get("id", ""))
         try:
-            self._notice(await film.attach(await self._connect()))
+            film_id = self._film_id
+            self._notice(await film.attach(await self._connect(), lambda state: self._engine_is(film_id, state)))
         except DrbaError:
             await self._close_film()
             raise
@@ -143,6 +148,11 @@ class Bridge:
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
+
+    def _engine_is(self, film_id: str, state: EngineState) -> None:
+        """Tell everyone what renders the film and what is being built to take over."""
+        log.info("engine: %s", state)
+        self._ipc.send("script-message", "drba-engine", json.dumps({"id": film_id, **asdict(state)}))
 
     def _tell_level(self) -> None:
         if self._film is not None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": "doctor",
     "uninstall-script": "setup",
     "models": "models_cli",
+    "engines": "engines_cli",
     "bench": "bench",
     "status": "server_cli",
     "stop": "server_cli",

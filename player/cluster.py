@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import socket
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ INSTALL = "pip install 'drba-player[cluster]'"
 MAX_ATTEMPTS = 4
 #: Calls handed to Ray for each worker: the next one's is there when one is finished, and few are lost with the program.
 CALLS_A_WORKER = 2
+CHECK_S = 0.25
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,10 +70,13 @@ class Cluster:
         else:
             options |= {"address": address}
         try:
-            ray.init(**options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what it raises anyway
+                ray.init(**options)
         except Exception as error:  # Ray raises whatever it met: connection, versions, gRPC
             self._output.close()
-            raise ServerError(f"cluster {address}: {_line(error)}") from error
+            hint = "" if self.local else "; does it run, and want a token (RAY_AUTH_MODE=token)?"
+            raise ServerError(f"cluster {address}: {_line(error)}{hint}") from error
         log.info("cluster %s: %s", address, ray.cluster_resources())
 
     def __enter__(self) -> Cluster:
@@ -109,65 +114,78 @@ class Cluster:
         items: Iterable[Item],
         share: Share,
         on_death: Callable[[Item, int], None],
+        check: Callable[[], None] = lambda: None,
     ) -> Iterator[tuple[Item, Result]]:
         """`function` of each item on some worker, as they finish. Items and results are sent over the network.
 
         `function` must be importable on every machine. Where a worker or its machine dies, `on_death(item, attempts so far)` is
         called and the item is given to another one; ServerError after MAX_ATTEMPTS. What `function` raises is raised here:
-        a DrbaError as it is, anything else as ServerError.
+        a DrbaError as it is, anything else as ServerError. `check` is called a few times a second while waiting; what it raises
+        ends the calls.
         """
         ray = self._ray
         remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_call)
         remote = remote.options(name=function.__name__)
+        here = socket.gethostname()
+
+        def call(item: Item) -> Any:
+            return remote.remote(function, item, drba.__version__, here)
+
         waiting: dict[Any, tuple[Item, int]] = {}
         unasked = iter(items)
         room = CALLS_A_WORKER * self.workers(share)
         try:
             while True:
                 while len(waiting) < room and (item := next(unasked, None)) is not None:
-                    waiting[remote.remote(function, item, drba.__version__)] = (item, 1)
+                    waiting[call(item)] = (item, 1)
                 if not waiting:
                     return
-                done, _ = ray.wait(list(waiting), num_returns=1)
+                check()
+                done, _ = ray.wait(list(waiting), num_returns=1, timeout=CHECK_S)
+                if not done:
+                    continue
                 item, attempts = waiting.pop(done[0])
                 try:
                     answer = ray.get(done[0])
                 except ray.exceptions.RayTaskError as error:
                     raise self._translated(error) from error
                 except ray.exceptions.RayError as error:
-                    log.warning("%s", error)
+                    log.info("%s", error)
                     if attempts == MAX_ATTEMPTS:
                         raise ServerError(
                             f"workers died {attempts} times over the same work ({_line(error)}); a smaller share of memory "
                             "a machine, or Ray's log, may help"
                         ) from error
                     on_death(item, attempts)
-                    waiting[remote.remote(function, item, drba.__version__)] = (item, attempts + 1)
+                    waiting[call(item)] = (item, attempts + 1)
                     continue
                 yield item, answer
         finally:
-            for call in waiting:
-                ray.cancel(call, force=True)
+            for unfinished in waiting:
+                ray.cancel(unfinished, force=True)
 
     def _translated(self, error: Any) -> DrbaError:
-        """What went wrong in the call, and where."""
+        """What went wrong in the call."""
         cause = error.cause
-        where = "" if self.local else f"on {error.ip}: "
         if isinstance(cause, DrbaError):
-            return type(cause)(f"{where}{cause}")
+            return cause
         if isinstance(cause, ModuleNotFoundError):
-            return ServerError(f"{where}{cause}; install drba-player {drba.__version__} on all machines of the cluster")
+            return ServerError(f"{cause}; install drba-player {drba.__version__} on all machines of the cluster")
         log.error("%s", error)
-        return ServerError(f"{where}{type(cause).__name__}: {_line(cause)}")
+        return ServerError(f"a worker failed: {type(cause).__name__}: {_line(cause)}")
 
 
-def _call(function: Callable[[Any], Any], item: Any, version: str) -> Any:
-    """On the worker."""
-    if version != drba.__version__:
-        raise ServerError(
-            f"{socket.gethostname()} has drba-player {drba.__version__}, this is {version}; install the same on all machines"
-        )
-    return function(item)
+def _call(function: Callable[[Any], Any], item: Any, version: str, caller: str) -> Any:
+    """On the worker, for the machine `caller`."""
+    try:
+        if version != drba.__version__:
+            raise ServerError(
+                f"drba-player is {drba.__version__} there, {version} here; install the same on all machines"
+            )
+        return function(item)
+    except DrbaError as error:
+        host = socket.gethostname()
+        raise type(error)(str(error) if host == caller else f"on {host}: {error}") from error
 
 
 class _ToLog(io.TextIOBase):

@@ -11,7 +11,7 @@ from typing import Any
 
 from drba.errors import DrbaError
 
-PROGRAMS = ("drba", "drba-player", "drba-server")
+PROGRAMS = ("drba", "drba-player", "drba-render", "drba-server")
 SHELLS = ("bash", "zsh", "fish")
 DESCRIPTION = "Prints a script that lets a shell complete the commands, options and model names of a program with Tab."
 EPILOG = """\
@@ -21,7 +21,7 @@ Install it once, and again after an update:
   fish  drba completion fish > ~/.config/fish/completions/drba.fish
 The same for the player: drba completion bash drba-player > ~/.local/share/bash-completion/completions/drba-player"""
 #: Arguments that name files, by what help calls them.
-FILES, FOLDERS = {"FILE", "FILE|URL", "CLIP", "PATH", "SOCKET"}, {"DIR"}
+FILES, FOLDERS = {"FILE", "FILE|URL", "CLIP", "PATH", "SOCKET", "IN", "OUT", "IN OUT"}, {"DIR"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,8 +58,10 @@ def _parsers() -> dict[str, Callable[[], argparse.ArgumentParser]]:
 
     from .cli import make_parser as drba_parser
     from .play import make_parser as player_parser
+    from .render_cli import make_parser as render_parser
 
-    return {"drba": drba_parser, "drba-player": player_parser, "drba-server": server_parser}
+    parsers = (drba_parser, player_parser, render_parser, server_parser)
+    return dict(zip(PROGRAMS, parsers, strict=True))
 
 
 def _teach(parser: argparse.ArgumentParser) -> None:

@@ -89,6 +89,7 @@ def installation_checks() -> list[tuple[str, Examine]]:
         ("options", doctor_system.check_config),
         ("server", doctor_system.check_server),
         ("weights", doctor_models.check_weights),
+        ("engine-cache", doctor_models.check_engine_cache),
         ("auto", doctor_models.check_auto),
     ]
 
@@ -124,4 +125,5 @@ def show(checks: Sequence[Check], only: Callable[[Check], bool] = lambda check: 
     console.print(table)
     problems = sum(check.state == "problem" for check in checks)
     warnings = sum(check.state == "warn" for check in checks)
-    console.print(f"{problems} problem{'' if problems == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}")
+    summary = f"{problems} problem{'' if problems == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}"
+    console.print(summary, highlight=False)

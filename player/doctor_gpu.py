@@ -15,8 +15,8 @@ from drba.errors import DrbaError
 from .doctor_check import Check
 from .probes import probe
 
-#: Waking a sleeping card takes seconds, and so does importing torch from a cold disk.
-TIMEOUTS_S = {"driver": 20.0, "engines": 20.0, "torch": 60.0, "tensorrt": 60.0, "cupy": 60.0}
+#: Waking a sleeping card takes seconds, and importing torch from a cold disk more.
+TIMEOUTS_S = {"driver": 20.0, "engines": 60.0, "torch": 60.0, "tensorrt": 60.0, "cupy": 60.0}
 NVIDIA_VENDOR, DISPLAY_CLASS = "0x10de", "0x03"
 EXTRA = "pip install 'drba-player[nvidia]'"
 
@@ -49,10 +49,16 @@ def has_nvidia_card() -> bool:
 
 
 def check_engines() -> Iterator[Check]:
-    missing: dict[str, str] = probe("engines", timeout_s=TIMEOUTS_S["engines"])["missing"]
-    works = ", ".join(name for name, reason in missing.items() if not reason)
-    lacks = "".join(f"; {name}: {reason}" for name, reason in missing.items() if reason)
-    yield Check("engines", "ok", f"{works} work here{lacks}", data={"missing": missing})
+    """Which engines work here, and which of them have yet to be built for the models that are installed."""
+    facts = probe("engines", timeout_s=TIMEOUTS_S["engines"])
+    missing: dict[str, str] = facts["missing"]
+    found = f"{', '.join(name for name, reason in missing.items() if not reason)} work here"
+    found += "".join(f"; {name}: {reason}" for name, reason in missing.items() if reason)
+    if facts["to_build"]:
+        found += f"; not built yet: {', '.join(facts['to_build'])}"
+        yield Check("engines", "warn", found, "drba setup builds them; else the first film does, in minutes", facts)
+    else:
+        yield Check("engines", "ok", found, data=facts)
 
 
 _asking = {"driver": threading.Lock(), "torch": threading.Lock()}

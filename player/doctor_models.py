@@ -13,7 +13,7 @@ from drba.models import ModelSpec, find, models
 from .doctor_check import Check, State
 from .probes import probe
 
-SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
+SIZES = ("720p", "1080p")  # of engine_setup.SIZES
 FILM_RATE, SCREEN_RATE = Fraction(24), Fraction(60)
 MEASURE_S = 1.0
 MEASURE_TIMEOUT_S = 90.0  # with networks to be measured first, one after the other
@@ -50,6 +50,26 @@ def _check_model(spec: ModelSpec) -> Check:
     return Check(name, "ok", "installed and as it should be", data=data)
 
 
+def check_engine_cache() -> Iterator[Check]:
+    """Built engines that are kept, against their checksums. Whether they are those that are needed, the check `engines` says."""
+    from engines.engine_cache import EngineCache
+
+    cache = EngineCache()
+    entries = cache.entries()
+    damaged = [entry for entry in entries if cache.read(entry) is None]
+    size = sum(entry.size_bytes for entry in entries)
+    data = {"path": str(cache.folder), "files": len(entries), "bytes": size, "damaged": len(damaged)}
+    if not entries:
+        yield Check("engine-cache", "info", "no engine has been built here", data=data)
+    elif damaged:
+        found = (
+            f"{len(damaged)} of {len(entries)} files in {cache.folder} are damaged; they are built again when needed"
+        )
+        yield Check("engine-cache", "warn", found, "drba engines clean", data)
+    else:
+        yield Check("engine-cache", "ok", f"{len(entries)} files in {cache.folder}, {size / 1e6:.0f} MB", data=data)
+
+
 def installed_candidates() -> list[ModelSpec]:
     """The networks that `--model auto` can choose from, best first."""
     from engines.choice import CANDIDATES
@@ -78,8 +98,7 @@ def inbetweens_per_second(film: Fraction, screen: Fraction) -> Fraction:
 
 def check_speed(size: str) -> Iterator[Check]:
     """A short measurement of what `--model auto` chooses for a size, with as many threads as the server has."""
-    width, height = SIZES[size]
-    facts = probe("speed", str(width), str(height), f"{MEASURE_S:g}", timeout_s=MEASURE_TIMEOUT_S)
+    facts = probe("speed", size, f"{MEASURE_S:g}", timeout_s=MEASURE_TIMEOUT_S)
     if installed_candidates():  # else the check `auto` has said it all
         yield Check(f"auto:{size}", "info", facts["note"], data={"model": facts["model"], "engine": facts["engine"]})
     disturbed = facts["engine"] == "cpu" and facts["cpu_share"] < QUIET_SHARE
@@ -104,6 +123,7 @@ def verdict(size: str, model: str, engine: str, measured: float, disturbed: bool
         remedy = f"--fps 2x ({FILM_RATE} -> {2 * FILM_RATE}) fits" if fits_twice else "choose smaller pictures"
     if disturbed:
         found += " (measured while other programs kept the processor busy)"
+        remedy = remedy and "measure again when the machine is quiet"
     data = {
         "model": model,
         "engine": engine,

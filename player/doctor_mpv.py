@@ -141,5 +141,5 @@ def check_display() -> Iterator[Check]:
 
 
 def parse_xrandr(text: str) -> list[float]:
-    """The rate in use of every screen: the number before the `*` among its modes."""
-    return [float(number) for number in re.findall(r"\s(\d+\.\d+)\*", text)]
+    """The rate in use of every screen: the number before the `*` among its modes. A virtual screen says 0."""
+    return [rate for number in re.findall(r"\s(\d+\.\d+)\*", text) if (rate := float(number))]

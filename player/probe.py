@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+_running: set[subprocess.Popen[bytes]] = set()
 TEXT_BYTES = 1 << 20  # of an answer that are read; nothing we ask says more
 
 
@@ -42,11 +44,14 @@ def ask(command: Sequence[str], timeout_s: float, environment: Mapping[str, str]
             )
         except OSError as error:
             return Answer(failure=f"{command[0]} cannot be run: {error.strerror}")
+        _running.add(process)
         try:
             status = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             _kill(process)
             return Answer(_text(out), _text(err), f"{command[0]} did not end within {timeout_s:g} s")
+        finally:
+            _running.discard(process)
         answer = Answer(_text(out), _text(err))
     if status == 0:
         return answer
@@ -68,6 +73,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1.0)
+
+
+@atexit.register
+def _end_all() -> None:
+    """Ctrl-C ends us, but not them: they have sessions of their own."""
+    for process in list(_running):
+        _kill(process)
 
 
 def _text(file: IO[bytes]) -> str:

@@ -49,10 +49,16 @@ def driver() -> dict[str, Any]:
 
 
 def engines() -> dict[str, Any]:
-    """Engines, best first, each with what this machine lacks for it."""
+    """Engines, best first, each with what this machine lacks for it; and which have to be built yet for installed models."""
     from engines import ENGINES
 
-    return {"missing": {engine.name: engine.missing() for engine in ENGINES}}
+    from .doctor_models import installed_candidates
+    from .engine_setup import missing_builds
+
+    to_build = [
+        f"{model.name} at {size} on {engine.name}" for model, size, engine in missing_builds(installed_candidates())
+    ]
+    return {"missing": {engine.name: engine.missing() for engine in ENGINES}, "to_build": to_build}
 
 
 def torch() -> dict[str, Any]:
@@ -123,19 +129,19 @@ def libmpv() -> dict[str, Any]:
     return {"version": version.removeprefix("mpv "), "why": ""}
 
 
-def speed(width: str, height: str, seconds: str) -> dict[str, Any]:
-    """What `auto` plays yuv420p of a size with, why, and how fast that is with the server's threads. Builds no engine."""
-    from drba.pixels import FrameLayout, pixel_format
-    from engines import ENGINES, StreamSpec, open_renderer
+def speed(size: str, seconds: str) -> dict[str, Any]:
+    """What `auto` plays films of a size with, why, and how fast that is with the server's threads. Builds no engine."""
+    from engines import ENGINES, open_renderer
     from server.main import default_workers
 
     from .bench_speed import Feed, measure, moving_frames
+    from .engine_setup import stream_spec
 
-    layout = FrameLayout(int(width), int(height), pixel_format("yuv420p"))
-    spec = StreamSpec(layout, "bt709", model="auto")
+    spec = stream_spec(size)
     renderer = open_renderer(spec, [replace(engine, build=None) for engine in ENGINES])
     threads = default_workers()
-    result = measure(renderer, Feed(layout, moving_frames(layout)), seconds=float(seconds), threads=threads)
+    feed = Feed(spec.layout, moving_frames(spec.layout))
+    result = measure(renderer, feed, seconds=float(seconds), threads=threads)
     facts = {
         "model": renderer.model,
         "engine": renderer.engine,

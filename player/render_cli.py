@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,14 +17,19 @@ from drba.errors import DrbaError, InputError
 from engines import check_engine
 
 from . import options
+from .cluster import Cluster
 from .relations import SceneOptions
+from .render.batch import INTERRUPTED, render_all
 from .render.choose_encoder import EncoderWishes
-from .render.prepare import RenderRequest
+from .render.distribute import render_on_cluster, settled_on
+from .render.films import plan_films
+from .render.prepare import RenderRequest, make_job
+from .render.preview_film import write_preview
 from .render.progress import BarDisplay, Counts, Display, JsonDisplay, Ticker
-from .render.run import Destination, Prepared, Stopped, keep_so_far, opener, prepare, render
+from .render.run import Destination, Prepared, Stopped, keep_so_far, opener, prepare, render, shortcomings
 from .render.segments import SEGMENT_FRAMES
+from .source import VideoSource, check_input
 
-INTERRUPTED = 130  # the exit status of a program that was ended by Ctrl+C
 #: DRBA's own flags for the options that the player has, too.
 ALIASES = {
     "fps": ("-fps", "--dst_fps"),
@@ -38,6 +43,8 @@ Examples:
   drba-render film.mkv film-60.mkv --fps 60
   drba-render -m rife -i input.mp4 -o output.mp4 -fps 60 -scale 1.0 -s -st 0.3 -hw
   drba-render film.mkv out.mkv --range 1:00-1:30 --codec libx265 --crf 14 --preset slow
+  drba-render film.mkv --fps 60 --preview 12:30
+  drba-render season/ -o smooth/ --fps 60 --cluster local
 Ctrl+C stops; the same command with --resume goes on."""
 
 
@@ -50,15 +57,28 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("files", nargs="*", metavar="IN OUT", help="source and output (.mkv, .mp4, .m4v or .mov)")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="IN OUT",
+        help="source and output (.mkv, .mp4, .m4v or .mov); or films or folders and -o",
+    )
     parser.add_argument("-i", "--input", metavar="IN", help="the source, as DRBA takes it")
-    parser.add_argument("-o", "--output", metavar="OUT", help="the output, as DRBA takes it")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="the output, as DRBA takes it; a folder for several films"
+    )
     options.add_arguments(parser, ALIASES)
     parser.add_argument(
         "-t", "--times", type=_times, metavar="N", help="N times the source's frame rate, instead of --fps"
     )
     parser.add_argument(
         "--range", metavar="A-B", help="render from A to B only (seconds or H:MM:SS; either may be left out)"
+    )
+    parser.add_argument(
+        "--preview",
+        type=_moment,
+        metavar="T",
+        help="only draw a picture (OUT.preview.png) of what will be made around the time T",
     )
     encoding = parser.add_argument_group("encoding")
     encoding.add_argument(
@@ -85,6 +105,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="ENDPOINT",
         help="let a drba-server render (ipc://PATH or tcp://ADDRESS:PORT; without one, your own)",
     )
+    running.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="render on a Ray cluster (ray://HOST:PORT), or on all of this machine (local)",
+    )
     running.add_argument("--json-progress", action="store_true", help="one JSON object a line, for programs")
     parser.add_argument("--version", action="version", version=f"drba-render {drba.__version__}")
     return parser
@@ -98,35 +123,89 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DrbaError as error:
         display.failed(str(error))
         return error.exit_status
+    except KeyboardInterrupt:  # pressed twice: at once
+        return INTERRUPTED
 
 
 def _run(arguments: argparse.Namespace, display: Display) -> int:
-    source, output = _files(arguments)
+    sources, output = _files(arguments)
+    if arguments.preview is not None:
+        return _preview(arguments, sources, output, display)
+    films = plan_films(sources, output)
+    if arguments.cluster is not None and arguments.server is not None:
+        raise InputError("--cluster and --server were both given; the machines of a cluster render by themselves")
+    # Ray has a handler of its own for signals: ours comes after it.
+    with _cluster(arguments.cluster) as cluster, stop_on_signals() as stop:
+
+        def render_one(source: str, output: Path) -> int:
+            return _film(arguments, source, output, display, stop, cluster)
+
+        if films.many:
+            return render_all(films, display, render_one, force=arguments.force)
+        return render_one(*films.pairs[0])
+
+
+def _cluster(address: str | None) -> contextlib.AbstractContextManager[Cluster | None]:
+    return contextlib.nullcontext() if address is None else Cluster(address)
+
+
+def _film(
+    arguments: argparse.Namespace,
+    source: str,
+    output: Path,
+    display: Display,
+    stop: threading.Event,
+    cluster: Cluster | None,
+) -> int:
     request = make_request(arguments, source)
     destination = Destination(output, force=arguments.force, resume=arguments.resume)
-    with stop_on_signals() as stop:
-        prepared = prepare(request, destination, opener(_server(arguments.server)))
-        try:
-            for note in prepared.notes:
-                display.note(note)
-            return _render(prepared, display, stop)
-        finally:
-            prepared.close()
+    open_engine = settled_on(cluster, source) if cluster else opener(_server(arguments.server), display.note, stop)
+    prepared = prepare(request, destination, open_engine)
+    try:
+        for note in prepared.notes:
+            display.note(note)
+        return _render(prepared, display, stop, cluster)
+    finally:
+        prepared.close()
 
 
-def _render(prepared: Prepared, display: Display, stop: threading.Event) -> int:
+def _render(prepared: Prepared, display: Display, stop: threading.Event, cluster: Cluster | None) -> int:
     counts = Counts()
     before = prepared.first_missing - prepared.job.first
+    if cluster is not None:
+        before = sum(segment.frames for segment in prepared.folder.all_segments())
     display.begin(str(prepared.output), before, prepared.total, prepared.renderer.model, prepared.renderer.engine)
     try:
         with Ticker(lambda: display.update(counts)):
-            render(prepared, counts, stop)
+            if cluster is not None:
+                render_on_cluster(prepared, cluster, counts, stop, display.note)
+            else:
+                render(prepared, counts, stop)
     except Stopped:
         so_far = keep_so_far(prepared)
         where = f"what there is plays as {so_far}; " if so_far else ""
         display.stopped(counts, f"stopped; {where}go on with --resume")
         return INTERRUPTED
+    for note in shortcomings(prepared, before + counts.frames):
+        display.note(note)
     display.done(counts)
+    return 0
+
+
+def _preview(arguments: argparse.Namespace, sources: list[str], output: str | None, display: Display) -> int:
+    if len(sources) != 1:
+        raise InputError(f"--preview draws one film; {len(sources)} were given")
+    check_input(sources[0])
+    source = VideoSource(sources[0])
+    try:
+        job, _ = make_job(make_request(arguments, sources[0]), source)
+        path = Path(output or Path(sources[0]).name)
+        if path.suffix.lower() != ".png":
+            path = path.with_suffix(".preview.png")
+        write_preview(job, source, arguments.preview, path)
+    finally:
+        source.close()
+    display.note(f"{path}: what will be made around {float(arguments.preview):g} s")
     return 0
 
 
@@ -151,15 +230,15 @@ def make_request(arguments: argparse.Namespace, source: str) -> RenderRequest:
     )
 
 
-def _files(arguments: argparse.Namespace) -> tuple[str, Path]:
-    given = list(arguments.files)
-    source = arguments.input or (given.pop(0) if given else None)
-    output = arguments.output or (given.pop(0) if given else None)
-    if source is None or output is None:
+def _files(arguments: argparse.Namespace) -> tuple[list[str], str]:
+    """Sources and the output. Without -o the last file is the output."""
+    sources = [*([arguments.input] if arguments.input else []), *arguments.files]
+    output = arguments.output
+    if output is None and len(sources) > 1:
+        output = sources.pop()
+    if not sources or (output is None and arguments.preview is None):
         raise InputError("expected a source and an output: drba-render IN OUT, or -i IN -o OUT")
-    if given:
-        raise InputError(f"{given[0]!r} is one file too many; expected IN and OUT")
-    return source, Path(output)
+    return sources, output or ""
 
 
 def _server(value: str | None) -> str | None:
@@ -170,7 +249,7 @@ def _server(value: str | None) -> str | None:
     return value
 
 
-@contextmanager
+@contextlib.contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
     """An event that Ctrl+C and SIGTERM set; the second time they end the program at once."""
     stop = threading.Event()
@@ -207,6 +286,13 @@ def _time(text: str, whole: str) -> Fraction:
     for part in text.split(":"):
         seconds = seconds * 60 + Fraction(part)
     return seconds
+
+
+def _moment(text: str) -> Fraction:
+    try:
+        return _time(text, text)
+    except InputError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a time in seconds or H:MM:SS") from None
 
 
 def _times(text: str) -> Fraction:

@@ -105,11 +105,14 @@ class Report:
         if not data["output_frames"]:
             return "DRBA showed no frames."
         av = data["av_difference_ms"]
+        difference = (
+            f"median {av['median']} ms, p95 {av['p95']} ms" if av["samples"] else "unknown (no sound was played)"
+        )
         return (
             f"{data['source_fps']:.3f} -> {data['output_fps']:.3f} fps with {data['model']} on {data['engine']}: "
             f"{data['output_frames']} frames, {data['interpolated_frames']} interpolated, {data['held_frames']} held, "
             f"{data['cut_frames']} at cuts, {data['late_frames']} late.\n"
-            f"mpv dropped {data['mpv_dropped_frames']}; A/V difference median {av['median']} ms, p95 {av['p95']} ms."
+            f"mpv dropped {data['mpv_dropped_frames']}; A/V difference {difference}."
         )
 
 

@@ -77,11 +77,17 @@ def describe(report: StatusReport) -> Iterator[RenderableType]:
         return
     table = Table("player", "picture", "model", "requests", box=None, pad_edge=False)
     for session in report.sessions:
-        messages = "" if session.transport == "shared" else ", frames in messages"
+        made = f"{session.model} on {session.engine}"
+        if session.card:
+            made += f", card {session.card}"
+        if session.building:
+            made += f", building {session.building} {session.progress:.0%}"
+        if session.transport != "shared":
+            made += ", frames in messages"
         table.add_row(
             str(session.pid or "?"),
             f"{session.width}x{session.height} {session.pixel_format}",
-            f"{session.model} on {session.engine}{messages}",
+            made,
             f"{session.rendered} rendered in {session.render_ms:.1f} ms each, {session.queued} waiting, "
             f"{session.dropped} dropped, {session.failed} failed",
         )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from drba.models import ModelSpec
 
     from .doctor_check import Check
+    from .trial import Trial
 
 TRIAL_S = 10
 #: Problems with which the rest makes no sense.
@@ -21,8 +22,8 @@ FITTING = "1080p"  # the size that a network must be fast enough for
 
 SETUP = f"""\
 Makes DRBA work in your own mpv: checks the machine, copies drba.lua and its options file into mpv's configuration
-folder, fetches the best network that your graphics card is fast enough for (without a card the flow-only model plays,
-which needs no download), then plays {TRIAL_S} s of a clip that it draws itself and says how that went.
+folder, fetches the best network that your graphics card is fast enough for and builds its engines (without a card the
+flow-only model plays, which needs neither), then plays {TRIAL_S} s of a clip that it draws itself and says how that went.
 
 Run it again after an update, or when `drba doctor` says so: what is in place is left as it is. A file that you have
 changed is never written over, unless you say --force, and then it is kept in a backup."""
@@ -74,6 +75,8 @@ def run_setup(arguments: argparse.Namespace) -> int:
         f"write {mpv_config.options_path()}, where its options are explained (command={paths.drba_program()})",
         _model_plan(models, chosen=arguments.model is not None),
     ]
+    if cuda_works(checks):
+        plan.append("build its engines, where it has any that are built: minutes, once for each size")
     if not arguments.no_trial:
         plan.append(f"play {TRIAL_S} s of a clip in mpv")
     print("setup will", *plan, sep="\n  - ")
@@ -82,8 +85,9 @@ def run_setup(arguments: argparse.Namespace) -> int:
         return 0
     faulty = _install(arguments.force)
     fetched = _fetch(models, arguments.mirror, choose=arguments.model is None)
+    built = not cuda_works(checks) or _build_engines()
     played = arguments.no_trial or _trial()
-    return 0 if played and fetched and not faulty else 1
+    return 0 if played and built and fetched and not faulty else 1
 
 
 def _look(examinations: Sequence[tuple[str, Any]]) -> list[Check]:
@@ -220,6 +224,21 @@ def _fits(model: ModelSpec) -> bool:
     return check.data.get("model") == model.name
 
 
+def _build_engines() -> bool:
+    """Build what the best model here needs before it plays; whether that went well. Films play meanwhile, so none has to
+    wait for it, but the first one would be the slower for it."""
+    from .doctor_models import installed_candidates
+    from .engine_setup import build, missing_builds
+
+    well = True
+    for model, size, engine in missing_builds(installed_candidates()[:1]):
+        print(f"building {model.name} for {size} on {engine.name}: this takes minutes ...", flush=True)
+        if failure := build(model, size, engine):
+            print(failure)
+            well = False
+    return well
+
+
 # --- the trial --------------------------------------------------------------------------------------------------------
 
 
@@ -233,11 +252,23 @@ def _trial() -> bool:
     print(f"playing {TRIAL_S} s in mpv{where} ...", flush=True)
     trial = play_trial(mpv_facts().program, clip, TRIAL_S)
     if not trial.interpolated:
-        words = trial.said[-1] if trial.said else "mpv did not load drba.lua"
         print(
-            f"drba: the trial showed no in-between frame: {words}; see `drba doctor` and `drba logs`", file=sys.stderr
+            f"drba: no in-between frame was shown: {_why_not(trial)}; see `drba doctor` and `drba logs`",
+            file=sys.stderr,
         )
         return False
     print(trial.report.summary())
+    if not trial.smooth:
+        print(
+            "Many frames were late or dropped: other programs keep the machine busy, or it is too slow; `drba doctor` measures"
+        )
     print("DRBA works. Play a film with mpv and press D, or with drba-player.")
     return True
+
+
+def _why_not(trial: Trial) -> str:
+    if not trial.loaded:
+        return "mpv did not load drba.lua"
+    if not trial.came_on:
+        return trial.said[-1] if trial.said else "DRBA did not come on"
+    return "none was ready in time, other programs keep the machine busy or it is too slow"

@@ -19,11 +19,13 @@ from .report import Report
 
 SAMPLE_INTERVAL_S = 0.1
 START_TIMEOUT_S = 20.0  # until mpv listens, on a cold disk
-SLACK_S = 40.0  # beyond the film's length: the server's start, and a model's loading
-#: What of the viewer's settings would keep the trial from ending, or from being forgotten.
+SLACK_S = 60.0  # beyond the film's length: the start of bridge and server, and a model's loading
+MISSING_SHARE = 0.05  # a start-up costs some on any machine
+FAILED = "DRBA cannot start"  # how drba.lua begins when it gives up
+#: The film waits until DRBA is on; and what of the viewer's settings would keep the trial from ending, or being forgotten.
 ARGUMENTS = (
     "--script-opts-append=drba-start=yes",
-    "--pause=no",
+    "--pause=yes",
     "--speed=1",
     "--loop-file=no",
     "--loop-playlist=no",
@@ -38,14 +40,28 @@ WITHOUT_DISPLAY = ("--vo=null", "--ao=null")
 
 @dataclass
 class Trial:
-    """`said` is what the script told the viewer, in order; empty where mpv did not load it."""
+    """`loaded` tells whether mpv has drba.lua; `said` is what that told the viewer, in order."""
 
     report: Report = field(default_factory=Report)
     said: list[str] = field(default_factory=list)
+    loaded: bool = False
+
+    @property
+    def came_on(self) -> bool:
+        """Whether mpv has shown frames that the bridge sent."""
+        return bool(self.report.as_dict()["output_frames"])
 
     @property
     def interpolated(self) -> int:
         return int(self.report.as_dict()["interpolated_frames"])
+
+    @property
+    def smooth(self) -> bool:
+        """Whether next to no frame was missing: source frames stood in for late and reduced ones, dropped ones were not
+        shown at all."""
+        data = self.report.as_dict()
+        missing = data["late_frames"] + data["reduced_frames"] + data["mpv_dropped_frames"]
+        return bool(missing <= MISSING_SHARE * max(1, data["output_frames"]))
 
 
 def play_trial(mpv_program: str, film: Path, seconds: float) -> Trial:
@@ -89,8 +105,9 @@ async def _watch(socket: str, trial: Trial) -> None:
     ipc = await MpvIpc.connect(socket, START_TIMEOUT_S)
     ipc.send("request_log_messages", "info")
     ipc.observe("vid")
-    sampling = asyncio.ensure_future(_sample(ipc, trial.report))
-    track: object = None
+    tasks = [asyncio.ensure_future(_sample(ipc, trial.report))]
+    track: object = None  # the selected one
+    started = False
     try:
         async for event in ipc.events():
             name = event["event"]
@@ -98,19 +115,34 @@ async def _watch(socket: str, trial: Trial) -> None:
                 trial.report.seek_began()
             elif name == "playback-restart":
                 trial.report.restarted()
+                if not started:  # every script is there by now
+                    started = True
+                    tasks.append(asyncio.ensure_future(_quit_without_script(ipc, trial)))
             elif name == "property-change" and event.get("name") == "vid":
-                if track is not None and event.get("data") not in (None, track):
+                selected = event.get("data")  # "auto" before the film is open, then numbers
+                if isinstance(track, int) and isinstance(selected, int) and selected != track:
                     trial.report.track_switched()
-                track = event.get("data")
+                    ipc.send("set_property", "pause", False)
+                track = selected
             elif name == "client-message" and event.get("args", [""])[0] == "drba-stats":
                 trial.report.stats(event["args"][1])
             elif name == "log-message" and event.get("prefix") == "drba":
                 trial.said.append(str(event.get("text", "")).strip())
+                if trial.said[-1].startswith(FAILED):
+                    ipc.send("quit")
     finally:
-        sampling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sampling
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await ipc.close()
+
+
+async def _quit_without_script(ipc: MpvIpc, trial: Trial) -> None:
+    try:
+        await ipc.command("script-message-to", "drba", "is-there")  # mpv refuses it where there is nobody of that name
+        trial.loaded = True
+    except DrbaError:
+        ipc.send("quit")
 
 
 async def _sample(ipc: MpvIpc, report: Report) -> None:

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -28,15 +28,17 @@ from .card_messages import (
     CloseStream,
     Logged,
     OpenStream,
-    Place,
     Question,
     RenderStream,
     Report,
     StreamChanged,
 )
-from .shared import SharedFrames
+from .messages import MAX_TIMES
+from .shared import FramePool, SharedFrames
 
 log = logging.getLogger("drba.server")
+
+MAX_COPIES = 4 * (3 + MAX_TIMES)  # frames of an inline stream's requests that are being rendered: four of the largest
 
 
 class CardLost(ServerError):
@@ -62,7 +64,7 @@ class CardProcess:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()  # of the tables; never held while sending, which waits for a process that hangs
         self._sending = threading.Lock()
-        self._waiting: dict[int, Future[list[bytes] | None]] = {}
+        self._waiting: dict[int, Future[None]] = {}
         self._streams: dict[int, RemoteRenderer] = {}
         ours, theirs = socket.socketpair()
         with theirs:
@@ -91,21 +93,21 @@ class CardProcess:
 
     def add(self, spec: StreamSpec, memory: SharedFrames | None) -> RemoteRenderer:
         """A place for a stream, which is not opened yet; the caller closes it."""
-        renderer = RemoteRenderer(self, next(self._numbers), memory, EngineState(spec.model, spec.engine))
+        renderer = RemoteRenderer(self, next(self._numbers), spec, memory)
         with self._lock:
             self._streams[renderer.stream] = renderer
         return renderer
 
-    def ask(self, question: Question) -> list[bytes] | None:
+    def ask(self, question: Question) -> None:
         """Wait for the answer; CardLost at once when the process ends meanwhile, or has ended."""
-        number, answer = next(self._numbers), Future[list[bytes] | None]()
+        number, answer = next(self._numbers), Future[None]()
         with self._lock:
             if self.lost:
                 raise CardLost(self.lost)
             self._waiting[number] = answer
         with contextlib.suppress(OSError), self._sending:  # it has ended: `_read` says so to all who wait
             self._connection.send(Asked(number, question))
-        return answer.result()
+        answer.result()
 
     def forget(self, stream: int) -> None:
         with self._lock:
@@ -136,11 +138,11 @@ class CardProcess:
 
     def _take(self, report: Report) -> None:
         match report:
-            case Answered(number, frames, error):
+            case Answered(number, error):
                 with self._lock:
                     answer = self._waiting.pop(number)
                 if error is None:
-                    answer.set_result(frames)
+                    answer.set_result(None)
                 else:
                     answer.set_exception(error)
             case StreamChanged(stream, state):
@@ -154,12 +156,23 @@ class CardProcess:
 
 
 class RemoteRenderer:
-    """A stream's renderer in a card's process. Frames in shared memory stay where they are: that process maps it too."""
+    """A stream's renderer in a card's process, which maps the stream's shared memory too: frames stay where they are.
 
-    def __init__(self, card: CardProcess, stream: int, memory: SharedFrames | None, state: EngineState) -> None:
+    Where the client shares none, frames are copied into memory of this renderer's own, and back.
+    """
+
+    def __init__(self, card: CardProcess, stream: int, spec: StreamSpec, memory: SharedFrames | None) -> None:
         self.card = card
-        self.state = state
         self.stream = stream
+        self.state = EngineState(spec.model, spec.engine)
+        self._spec = spec
+        self._pool: FramePool | None = None
+        if memory is None:
+            # Far more than are used at a time: a slot takes memory when it is first written to, and the last one is reused.
+            self._pool = FramePool(spec.layout.frame_bytes, MAX_COPIES)
+            if self._pool.shared is None:
+                raise ServerError("several cards need memory that processes can share, which this system lacks")
+            memory = SharedFrames(self._pool.shared, spec.layout.frame_bytes)
         self._memory = memory
         self._changed: Callable[[], None] = lambda: None
 
@@ -175,12 +188,12 @@ class RemoteRenderer:
     def lost(self) -> str:
         return self.card.lost
 
-    def open(self, spec: StreamSpec) -> None:
+    def open(self) -> None:
         """Open it in the process; its errors, and CardLost. Closed where that fails."""
         try:
-            self.card.ask(OpenStream(self.stream, spec, self._memory.memory if self._memory else None))
+            self.card.ask(OpenStream(self.stream, self._spec, self._memory.memory))
         except BaseException:
-            self.card.forget(self.stream)
+            self._forget()
             raise
 
     def watch(self, changed: Callable[[], None]) -> None:
@@ -190,35 +203,61 @@ class RemoteRenderer:
         self._changed()
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
-        slots = None if self._memory is None else tuple(self._memory.slot_of(planes) for planes in outputs)
-        question = RenderStream(
-            self.stream,
-            self._placed(triplet.previous) if triplet.previous else None,
-            self._placed(triplet.middle),
-            self._placed(triplet.following) if triplet.following else None,
-            triplet.interval_before,
-            triplet.interval_after,
-            tuple(times),
-            slots,
-        )
-        frames = self.card.ask(question)
-        for planes, frame in zip(outputs, frames or (), strict=slots is None):
-            start = 0
-            for plane in planes:
-                end = start + plane.nbytes
-                np.copyto(plane, np.frombuffer(frame[start:end], plane.dtype).reshape(plane.shape))
-                start = end
+        sources = [frame for frame in (triplet.previous, triplet.middle, triplet.following) if frame is not None]
+        with self._slots([frame.planes for frame in sources], outputs) as (held, written):
+            slot_of = {frame.number: slot for frame, slot in zip(sources, held, strict=True)}
 
-    def _placed(self, frame: SourceFrame) -> tuple[int, Place]:
-        if self._memory is not None:
-            return frame.number, self._memory.slot_of(frame.planes)
-        return frame.number, b"".join(plane.tobytes() for plane in frame.planes)
+            def placed(frame: SourceFrame) -> tuple[int, int]:
+                return frame.number, slot_of[frame.number]
+
+            self.card.ask(
+                RenderStream(
+                    self.stream,
+                    placed(triplet.previous) if triplet.previous else None,
+                    placed(triplet.middle),
+                    placed(triplet.following) if triplet.following else None,
+                    triplet.interval_before,
+                    triplet.interval_after,
+                    tuple(times),
+                    tuple(written),
+                )
+            )
+
+    @contextlib.contextmanager
+    def _slots(
+        self, sources: Sequence[Sequence[Plane]], outputs: Sequence[Sequence[Plane]]
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """The slots of frames, for as long as one request takes."""
+        if self._pool is None:
+            yield [self._memory.slot_of(planes) for planes in sources], [self._memory.slot_of(p) for p in outputs]
+            return
+        layout, slots = self._spec.layout, []
+        try:
+            for _ in (*sources, *outputs):
+                slot = self._pool.acquire()
+                if slot is None:
+                    raise ServerError(f"more than {MAX_COPIES} frames of one stream are being rendered")
+                slots.append(slot)
+            held, written = slots[: len(sources)], slots[len(sources) :]
+            for planes, slot in zip(sources, held, strict=True):
+                layout.copy(planes, self._pool.buffer(slot))
+            yield held, written
+            for planes, slot in zip(outputs, written, strict=True):
+                for plane, rendered in zip(planes, self._pool.views(slot, layout), strict=True):
+                    np.copyto(plane, rendered)
+        finally:
+            self._pool.release(*slots)
 
     def cancel_build(self) -> None:
         with contextlib.suppress(CardLost):
             self.card.ask(CancelStreamBuild(self.stream))
 
     def close(self) -> None:
-        self.card.forget(self.stream)
         with contextlib.suppress(CardLost):
             self.card.ask(CloseStream(self.stream))
+        self._forget()
+
+    def _forget(self) -> None:
+        self.card.forget(self.stream)
+        if self._pool is not None:
+            self._pool.close()

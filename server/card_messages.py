@@ -9,9 +9,6 @@ from engines.base import EngineState, StreamSpec
 
 from .messages import SharedMemory
 
-#: Where a frame is: a slot of the stream's shared memory, or its bytes where there is none.
-Place = int | bytes
-
 
 @dataclass(frozen=True)
 class OpenStream:
@@ -19,22 +16,22 @@ class OpenStream:
 
     stream: int
     spec: StreamSpec
-    memory: SharedMemory | None
+    memory: SharedMemory
 
 
 @dataclass(frozen=True)
 class RenderStream:
-    """A triplet's frames as (number, place), the outer ones None at the film's ends and at cuts. Answered with None when
-    the frames are in the slots `outputs`, or with their bytes where the stream shares no memory."""
+    """A triplet's frames as (number, slot), the outer ones None at the film's ends and at cuts. Answered when the frames
+    are in the slots `outputs`."""
 
     stream: int
-    previous: tuple[int, Place] | None
-    middle: tuple[int, Place]
-    following: tuple[int, Place] | None
+    previous: tuple[int, int] | None
+    middle: tuple[int, int]
+    following: tuple[int, int] | None
     interval_before: float
     interval_after: float
     times: tuple[float, ...]
-    outputs: tuple[int, ...] | None
+    outputs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,6 @@ class Asked:
 @dataclass(frozen=True)
 class Answered:
     number: int
-    frames: list[bytes] | None = None
     error: DrbaError | None = None
 
 

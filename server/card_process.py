@@ -17,8 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-import numpy as np
-
 from drba.errors import DrbaError, ServerError
 from drba.pixels import FrameLayout
 from engines.base import SourceFrame, StreamRenderer, StreamSpec, Triplet
@@ -30,13 +28,11 @@ from .card_messages import (
     CloseStream,
     Logged,
     OpenStream,
-    Place,
     Question,
     RenderStream,
     Report,
     StreamChanged,
 )
-from .session import FrameBuffer
 from .shared import SharedFrames
 
 log = logging.getLogger("drba.server")
@@ -53,37 +49,23 @@ def open_renderer(spec: StreamSpec) -> StreamRenderer:
 @dataclass
 class _Stream:
     layout: FrameLayout
-    memory: SharedFrames | None
+    memory: SharedFrames
     renderer: StreamRenderer
 
-    def source(self, frame: tuple[int, Place] | None) -> SourceFrame | None:
-        if frame is None:
-            return None
-        number, place = frame
-        return SourceFrame(number, self.layout.views(self._buffer(place)))
+    def source(self, frame: tuple[int, int]) -> SourceFrame:
+        number, slot = frame
+        return SourceFrame(number, self.layout.views(self.memory.buffer(slot)))
 
-    def _buffer(self, place: Place) -> FrameBuffer:
-        if isinstance(place, bytes):
-            return np.frombuffer(place, np.uint8)
-        assert self.memory is not None
-        return self.memory.buffer(place)
-
-    def render(self, request: RenderStream) -> list[bytes] | None:
-        middle = self.source(request.middle)
-        assert middle is not None
+    def render(self, request: RenderStream) -> None:
         triplet = Triplet(
-            self.source(request.previous),
-            middle,
-            self.source(request.following),
+            self.source(request.previous) if request.previous else None,
+            self.source(request.middle),
+            self.source(request.following) if request.following else None,
             request.interval_before,
             request.interval_after,
         )
-        if request.outputs is not None:
-            targets = [self._buffer(slot) for slot in request.outputs]
-        else:
-            targets = [np.empty(self.layout.frame_bytes, np.uint8) for _ in request.times]
-        self.renderer.render(triplet, request.times, [self.layout.views(target) for target in targets])
-        return None if request.outputs is not None else [target.tobytes() for target in targets]
+        outputs = [self.layout.views(self.memory.buffer(slot)) for slot in request.outputs]
+        self.renderer.render(triplet, request.times, outputs)
 
 
 class CardServer:
@@ -111,32 +93,30 @@ class CardServer:
             self._connection.send(report)
 
     def _answer(self, asked: Asked) -> None:
-        frames: list[bytes] | None = None
         error: DrbaError | None = None
         try:
-            frames = self._do(asked.question)
+            self._do(asked.question)
         except DrbaError as raised:
             error = raised
         except Exception as raised:  # an engine may raise anything, and not all of it can be sent
             log.exception("%s failed", type(asked.question).__name__)
             error = ServerError(str(raised) or type(raised).__name__)
-        self.send(Answered(asked.number, frames, error))
+        self.send(Answered(asked.number, error))
 
-    def _do(self, question: Question) -> list[bytes] | None:
+    def _do(self, question: Question) -> None:
         match question:
             case OpenStream():
                 self._open(question)
             case RenderStream():
-                return self._streams[question.stream].render(question)
+                self._streams[question.stream].render(question)
             case CancelStreamBuild():
                 self._streams[question.stream].renderer.cancel_build()
             case CloseStream():
                 self._streams.pop(question.stream).renderer.close()
-        return None
 
     def _open(self, question: OpenStream) -> None:
         layout = question.spec.layout
-        memory = SharedFrames(question.memory, layout.frame_bytes) if question.memory else None
+        memory = SharedFrames(question.memory, layout.frame_bytes)
         renderer = self._open_renderer(question.spec)
         self._streams[question.stream] = _Stream(layout, memory, renderer)
 

@@ -88,7 +88,7 @@ class Cards:
             if renderer is None:
                 return None
             try:
-                renderer.open(spec)
+                renderer.open()
                 return renderer
             except CardLost:
                 if attempt == ATTEMPTS - 1:

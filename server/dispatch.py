@@ -183,7 +183,7 @@ class Dispatcher:
         session = ServerSession(peer, message, _map_memory(peer, message))
         self._sessions[peer.identity, session.id] = session
         self._opening += 1
-        # A thread of its own: loading a network or building an engine takes from seconds to minutes.
+        # A thread of its own: loading a network takes seconds.
         threading.Thread(target=self._run_open, args=(session,), name="open", daemon=True).start()
 
     def _run_open(self, session: ServerSession) -> None:

@@ -104,6 +104,73 @@ def colour_variants(folder: Path, names: Iterable[str] = tuple(COLOUR_VARIANTS))
     return {name: cached(folder, *COLOUR_VARIANTS[name]) for name in names}
 
 
+def tiny(folder: Path, name: str, **changes: object) -> DemoClip:
+    """A clip of 96x64 and 1.25 s under that file name: what costs little to render. `changes` are the spec's fields."""
+    return cached(folder, name, replace(SMALL, **{"seconds": 1.25, "width": 96, "height": 64, **changes}))  # type: ignore[arg-type]
+
+
+def rich(folder: Path) -> Path:
+    """An mkv with HDR10 picture, two sounds, two ASS subtitles, three fonts, a cover, twelve chapters and tags, 2.2 s long."""
+    path = folder / "rich.mkv"
+    if path.exists():
+        return path
+    picture = cached(folder, *COLOUR_VARIANTS["bt2020-pq-10bit"]).path
+    for number, style in enumerate(("Alpha", "Beta")):
+        lines = [
+            f"Dialogue: 0,0:00:0{k}.10,0:00:0{k}.90,{style},,0,0,0,,{{\\i1}}line {k}{{\\i0}}\\Nof {style}"
+            for k in (0, 1)
+        ]
+        (folder / f"{number}.ass").write_text(ASS_HEAD.format(style=style) + "\n".join(lines) + "\n")
+    fonts = [folder / f"font{number}.ttf" for number in range(3)]
+    for number, font in enumerate(fonts):
+        font.write_bytes(bytes([number]) * 1000)
+    cv2.imwrite(str(folder / "cover.png"), np.full((30, 20, 3), 90, np.uint8))
+    chapters = [
+        f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={k * 180}\nEND={k * 180 + 180}\ntitle=Part {k + 1}\n" for k in range(12)
+    ]
+    (folder / "meta.txt").write_text(";FFMETADATA1\ntitle=A rich film\nartist=Somebody\n" + "".join(chapters))
+    command = ["ffmpeg", "-v", "error", "-y", "-i", str(picture)]
+    command += ["-f", "lavfi", "-t", "2.2", "-i", "sine=frequency=440:sample_rate=48000"]
+    command += ["-i", str(folder / "0.ass"), "-i", str(folder / "1.ass"), "-i", str(folder / "meta.txt")]
+    command += ["-map", "0:v", "-map", "0:a", "-map", "1:a", "-map", "2", "-map", "3", "-map_metadata", "4"]
+    for font in fonts:
+        command += ["-attach", str(font)]
+    command += [
+        "-metadata:s:t",
+        "mimetype=font/ttf",
+        "-attach",
+        str(folder / "cover.png"),
+        "-metadata:s:t:3",
+        "mimetype=image/png",
+    ]
+    command += ["-c", "copy", "-c:a:1", "aac", "-metadata:s:a:0", "language=jpn", "-metadata:s:a:1", "language=eng"]
+    command += [
+        "-metadata:s:a:1",
+        "title=Commentary",
+        "-metadata:s:s:0",
+        "language=eng",
+        "-metadata:s:s:1",
+        "language=ger",
+    ]
+    command += ["-disposition:a:1", "comment", "-disposition:s:1", "forced", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+ASS_HEAD = """[Script Info]
+ScriptType: v4.00+
+PlayResX: 320
+PlayResY: 180
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, Bold, Italic, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: {style},Font {style},20,&H00FFFFFF,0,0,2,10,10,10,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
 def broken_inputs(folder: Path) -> dict[str, Path]:
     """Files that are not a whole film, by what is wrong with them; `missing` does not exist."""
     whole = standard(folder).path.read_bytes()

@@ -175,6 +175,7 @@ class Place:
         return {path.name for path in self.folder.iterdir()} - {
             "server.log",
             "server-stderr.log",
+            "bridge.log",
             "starts",
             "gate",
             "gate-arrivals",

@@ -66,6 +66,7 @@ def rule_tensor(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return 1 + np.float32(0.1) * x
 
 
+@lru_cache(maxsize=8)
 def rule_state(manifest: str) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(rule_tensor(name, tuple(shape))) for name, shape in manifests()[manifest].items()}
 

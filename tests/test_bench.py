@@ -1,4 +1,5 @@
-"""`drba bench`: what is restored from what, the measures themselves, and the command with its JSON."""
+"""`drba bench quality`: what is restored from what, the measures themselves, and the command with its JSON. (Speed:
+test_bench_speed.py.)"""
 
 from __future__ import annotations
 
@@ -9,9 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import clips
 import cv2
@@ -22,7 +22,7 @@ import pytest
 from drba.pixels import FrameLayout, Plane, pixel_format
 from engines import StreamSpec, open_renderer
 from player.bench_quality import FrameScore, Gap, Picture, Restorer, gaps, most_moving, score_all, summarise
-from player.bench_speed import CYCLE_FRAMES, measure, moving_frames
+from player.bench_speed import moving_frames
 from player.demo import ClipSpec, make_demo
 from player.metrics import PSNR_CAP_DB, SsimReference, mse, psnr_db
 
@@ -133,30 +133,6 @@ def test_flow_restores_a_pan_that_a_blend_blurs() -> None:
     assert summarise(scores, "symmetric").psnr_gain_db > 3
 
 
-def test_the_speed_content_moves_in_every_frame_and_is_new_in_every_triplet() -> None:
-    frames = moving_frames(LAYOUT)
-    assert len(frames) == CYCLE_FRAMES
-    assert all(cv2.norm(a[0], b[0], cv2.NORM_L1) > LAYOUT.width for a, b in pairwise(frames))
-    middles: list[int] = []
-
-    class Recorder:
-        model = engine = "test"
-
-        def render(self, triplet: Any, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
-            assert list(times) == [0.5] and len(outputs) == 1
-            assert (triplet.previous.number, triplet.following.number) == (
-                triplet.middle.number - 1,
-                triplet.middle.number + 1,
-            )
-            middles.append(triplet.middle.number)
-
-        def close(self) -> None:
-            pass
-
-    speed = measure(Recorder(), LAYOUT, frames, seconds=0.1, threads=2)
-    assert len(set(middles)) == len(middles) > speed.inbetweens > 0
-
-
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -191,20 +167,8 @@ def test_quality_without_drm_measures_that_alone(clip: Path) -> None:
     assert "model_no_drm" in json.loads(done.stdout)["methods"]
 
 
-def test_speed_prints_json() -> None:
-    done = drba("speed", "--json", "--seconds", "0.2", "--size", "320x180", "--size", "175x99", "--model", "flow")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert [row["size"] for row in result["results"]] == ["320x180", "175x99"]
-    for row in result["results"]:
-        assert row["inbetweens_per_second"] > 0 and 0 < row["median_ms"] <= row["p99_ms"] and row["cpu_ms"] > 0
-    assert result["threads"] == min(2, os.cpu_count() or 1)
-    assert {"cpu", "cpu_count", "opencv", "numpy", "drba"} <= set(result["machine"])
-
-
 def test_tables_are_printed_for_people(clip: Path) -> None:
     assert "flow without DRM" in drba("quality", clip, "--frames", "7").stdout
-    assert "64x48" in drba("speed", "--seconds", "0.1", "--size", "64x48", "--pixel-format", "yuv444p10le").stdout
 
 
 def test_a_network_is_measured_in_both_modes(
@@ -223,10 +187,14 @@ def test_a_network_is_measured_in_both_modes(
     [
         (("quality", "/nowhere.mkv"), "no such file"),
         (("quality", MEDIA.parent.parent.parent), "a folder"),
-        (("speed", "--size", "large"), "expected WIDTHxHEIGHT"),
-        (("speed", "--size", "64x48", "--pixel-format", "p010"), "not carried"),
-        (("speed", "--size", "64x48", "--model", "magic"), "does not exist"),
-        (("speed", "--seconds", "0"), "expected seconds"),
+        (("--size", "large"), "expected 480p, 720p"),
+        (("--pixel-format", "p010"), "not carried"),
+        (("--model", "magic"), "does not exist"),
+        (("--engine", "magic"), "does not exist; expected one of"),
+        (("--seconds", "0"), "expected seconds"),
+        (("--chart", "chart.pdf"), "expected a name that ends in .png"),
+        (("--chart", "/nowhere/chart.png"), "cannot be written"),
+        (("speed",), "invalid choice"),
     ],
 )
 def test_what_cannot_be_measured_is_one_clear_line(arguments: tuple[str | Path, ...], words: str) -> None:

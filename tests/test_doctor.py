@@ -17,12 +17,13 @@ from pathlib import Path
 
 import netweights
 import pytest
-from helpers_server import ROOT, private_place, soon
+from helpers_server import ROOT, alive, private_place, soon
 
 import drba
 from drba import weights
 from drba.errors import DrbaError
 from drba.models import find
+from engines.engine_cache import EngineCache
 from player import (
     doctor,
     doctor_gpu,
@@ -47,7 +48,7 @@ STATES = {"ok", "info", "warn", "problem"}
 NAMES = [
     "python", "packages", "cpu", "nvidia-driver", "cuda", "tensorrt", "cupy", "engines", "mpv", "mpv-config", "libmpv",
     "display", "folder:runtime", "folder:logs", "folder:data", "folder:cache", "folder:config", "script",
-    "script-options", "options", "server", "weights", "auto", "speed:720p", "speed:1080p",
+    "script-options", "options", "server", "weights", "engine-cache", "auto", "speed:720p", "speed:1080p",
 ]  # fmt: skip
 
 
@@ -196,6 +197,19 @@ def test_programs_that_do_not_answer(command: list[str], words: str) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_whoever_interrupts_us_leaves_no_program_behind(tmp_path: Path) -> None:
+    code = f"""
+import threading, time, pathlib
+from player.probe import ask
+file = pathlib.Path({str(tmp_path / "pid")!r})
+threading.Thread(target=ask, args=(["sh", "-c", f"echo $$ > {{file}}; exec sleep 60"], 60), daemon=True).start()
+while not (file.exists() and file.read_text()): time.sleep(0.01)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=30)
+    pid = int((tmp_path / "pid").read_text())
+    soon(lambda: not alive(pid))
+
+
 def test_a_probe_that_crashes_is_told_from_one_that_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probe("driver", timeout_s=20)["cards"] == [] or doctor_gpu.facts_of("driver")["version"]
     with pytest.raises(DrbaError, match="asking about nonsense failed"):
@@ -312,6 +326,7 @@ def test_display_rates() -> None:
         "   1920x1080     60.00 +  59.94*   50.00  \n"
     )
     assert doctor_mpv.parse_xrandr(text) == [143.97, 59.94]
+    assert doctor_mpv.parse_xrandr("screen connected 1280x720+0+0 0mm x 0mm\n   1280x720       0.00* \n") == []
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -398,6 +413,20 @@ def test_weights_are_compared_and_nothing_is_written(home: Path) -> None:
     assert next(iter(doctor_models.check_auto())).data == {"candidates": ["rife-4.26.heavy", "flow"]}
 
 
+def test_built_engines_are_compared(home: Path) -> None:
+    def check() -> Check:
+        (found,) = doctor_models.check_engine_cache()
+        return found
+
+    assert check().state == "info" and not list(home.rglob("engines"))
+    cache = EngineCache()
+    cache.put({"model": "rife-4.26", "part": "render"}, b"an engine")
+    cache.put({"model": "rife-4.26", "part": "coarse"}, b"another one")
+    assert (check().state, check().data["files"], check().data["bytes"]) == ("ok", 2, 20)
+    cache.entries()[0].content.write_bytes(b"anything")
+    assert (check().state, check().data["damaged"], check().remedy) == ("warn", 1, "drba engines clean")
+
+
 @pytest.mark.parametrize(
     ("film", "screen", "expected"),
     [
@@ -428,4 +457,6 @@ def test_how_many_frames_have_to_be_made(film: Fraction, screen: Fraction, expec
 def test_verdicts(measured: float, state: str, words: str, remedy: str) -> None:
     check = doctor_models.verdict("1080p", "flow", "cpu", measured, disturbed=False)
     assert (check.state, check.remedy) == (state, remedy) and words in check.found
-    assert "other programs" in doctor_models.verdict("1080p", "flow", "cpu", measured, disturbed=True).found
+    disturbed = doctor_models.verdict("1080p", "flow", "cpu", measured, disturbed=True)
+    assert "other programs" in disturbed.found and disturbed.state == state
+    assert disturbed.remedy == ("measure again when the machine is quiet" if remedy else "")

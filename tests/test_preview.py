@@ -258,7 +258,7 @@ def test_a_model_without_flow_shows_the_flow_models(
 ) -> None:
     monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path))
     netweights.install("distil-drba-v2-lite")
-    clip = clips.cached(clip_folder, "tiny.mkv", replace(clips.SMALL, seconds=2, width=96, height=64)).path
+    clip = clips.cached(clip_folder, "preview.mkv", replace(clips.SMALL, seconds=2, width=96, height=64)).path
     assert write(clip, "1", tmp_path, model="distil-drba-v2-lite").shape[1] <= WIDTH_PX
 
 

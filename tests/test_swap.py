@@ -221,10 +221,11 @@ def engine(name: str, renderer: Callable[[], Renderer], build: SteppedBuild | No
     def supports(model: ModelSpec, spec: StreamSpec) -> str:
         return "flow only on cpu" if model.family == "flow" else ""
 
-    made = Engine(name, "cuda", lambda: "", supports, lambda spec, model: renderer())
-    if build is not None:
-        made = replace(made, is_built=lambda spec, model: build.state == "done", build=lambda spec, model: build)
-    return made
+    def open_it(spec: StreamSpec, model: ModelSpec) -> Renderer | None:
+        return renderer() if build is None or build.state == "done" else None
+
+    made = Engine(name, "cuda", lambda: "", supports, open_it)  # type: ignore[arg-type]
+    return made if build is None else replace(made, build=lambda spec, model: build)
 
 
 CPU = Engine("cpu", "cpu", lambda: "", lambda model, spec: "" if model.family == "flow" else "no", open_flow)

@@ -10,20 +10,19 @@ them (`torch.utils.flop_counter`'s formulas; a fused multiply-add is two). Left 
 
 Bytes are what has to be read or written once, whatever is fused, an in-between, with n in-betweens a triplet:
 
-    (P + S + W) / n  +  f S + P
+    (P + S + W) / n  +  2 S + P
 
 P: bytes of a frame's planes, uploaded once a source frame and written once an in-between. S: bytes of what is kept of a
 source frame, its image in float32 and its features in the network's precision; written once a source frame, and each
-in-between reads that of its f frames. W: bytes of the weights, read once a triplet. Left out: everything between those,
-which could stay in caches: flows, maps, and what one layer hands to the next. The last is `layer_bytes`, what is moved
-besides where every convolution and product reads its inputs and weights from memory and writes its result there.
+in-between reads that of the two frames around it (DistilDRBA sees the third one reduced only). W: bytes of the weights,
+read once a triplet. Left out: everything between those, which could stay in caches: flows, maps, and what one layer hands
+to the next. The last is `layer_bytes`, what is moved besides where every convolution and product reads its inputs and
+weights from memory and writes its result there.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ..floor import Cost
 from ..models import ModelSpec
 from ..pixels import FrameLayout
 from . import distil, gmfss_parts, ifnet
@@ -40,20 +40,6 @@ from .interpolator import Interpolator, scaled_multiple
 IN_BETWEENS = 2
 TIMES = (0.8, 1.2)
 IMAGE_BYTES = 3 * 4  # a pixel of an RGB image in float32
-
-
-@dataclass(frozen=True)
-class Cost:
-    """An in-between's share. `operations` by dtype name (coarse parts stay in float32 where the rest is in float16)."""
-
-    operations: dict[str, float]
-    moved_bytes: float
-    layer_bytes: float
-
-    def floor_s(self, operations_per_second: Mapping[str, float], bytes_per_second: float) -> float:
-        """The least time on a device of these peaks; operations and bytes are taken to overlap perfectly."""
-        computing = sum(count / operations_per_second[dtype] for dtype, count in self.operations.items())
-        return max(computing, self.moved_bytes / bytes_per_second)
 
 
 def cost(spec: ModelSpec, layout: FrameLayout, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> Cost:
@@ -66,10 +52,10 @@ def cost(spec: ModelSpec, layout: FrameLayout, dtype: torch.dtype = torch.float3
     network = build_empty(spec, dtype=dtype, scale=scale)
     counted = _count(network, layout)
     weights = sum(parameter.nbytes for parameter in network.network.parameters())
-    kept, frames = _kept_bytes(spec, network, layout), 3 if spec.family == "distil" else 2
+    kept = _kept_bytes(spec, network, layout)
     return Cost(
         {name: count / IN_BETWEENS for name, count in counted.operations.items()},
-        (planes + kept + weights) / IN_BETWEENS + frames * kept + planes,
+        (planes + kept + weights) / IN_BETWEENS + 2 * kept + planes,
         counted.bytes / IN_BETWEENS,
     )
 

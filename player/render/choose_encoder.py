@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -53,19 +53,24 @@ class EncoderWishes:
     hardware: bool = False
 
 
-def choose_encoder(wishes: EncoderWishes, info: StreamInfo, rate: Fraction) -> tuple[EncoderSettings, list[str]]:
-    """Settings that were tried, and one line for everything that the user should know of them. InputError."""
+def choose_encoder(
+    wishes: EncoderWishes, info: StreamInfo, rate: Fraction, chroma: int | None = None
+) -> tuple[EncoderSettings, list[str]]:
+    """Settings that were tried, and one line for everything that the user should know of them. InputError.
+
+    `chroma` is the place of the source's chroma samples (H.273), None where unknown.
+    """
     notes: list[str] = []
     codec = wishes.codec or software_codec(info)
     if wishes.hardware and wishes.codec is None:
         hardware = "hevc_nvenc" if codec == "libx265" else "h264_nvenc"
         try:
-            settings = _settings(hardware, wishes, info, rate, notes)
+            settings = _settings(hardware, wishes, info, rate, chroma, notes)
             settings.check()
             return settings, notes
         except InputError:
             notes = [f"-hw: this machine has no NVENC that can encode this film; encoding with {codec}"]
-    settings = _settings(codec, wishes, info, rate, notes)
+    settings = _settings(codec, wishes, info, rate, chroma, notes)
     settings.check()
     return settings, notes
 
@@ -76,7 +81,9 @@ def software_codec(info: StreamInfo) -> str:
     return "libx265" if fmt.depth > 8 or fmt.is_rgb or info.colour.transfer in HDR_TRANSFERS else "libx264"
 
 
-def _settings(codec: str, wishes: EncoderWishes, info: StreamInfo, rate: Fraction, notes: list[str]) -> EncoderSettings:
+def _settings(
+    codec: str, wishes: EncoderWishes, info: StreamInfo, rate: Fraction, chroma: int | None, notes: list[str]
+) -> EncoderSettings:
     layout, colour = info.layout, info.colour
     frame_format = layout.format.name
     pixel_format = wishes.pixel_format or nearest_format(codec, frame_format)
@@ -90,9 +97,9 @@ def _settings(codec: str, wishes: EncoderWishes, info: StreamInfo, rate: Fractio
             f"{layout.width}x{layout.height}: encoders need whole chroma samples; the output is {width}x{height}, "
             "its last column or row repeated"
         )
-    settings = EncoderSettings(
+    return EncoderSettings(
         codec=codec,
-        options=_options(codec, wishes, colour),
+        options=_options(codec, wishes, colour, chroma),
         width=width,
         height=height,
         frame_format=frame_format,
@@ -103,17 +110,15 @@ def _settings(codec: str, wishes: EncoderWishes, info: StreamInfo, rate: Fractio
         primaries=colour.primaries,
         transfer=colour.transfer,
         color_range={None: 0, False: 1, True: 2}[colour.full_range],
-        threads=min(MAX_THREADS, os.cpu_count() or 1),
+        threads=_threads(),
     )
-    if codec == "libx265":
-        params = dict(settings.options)
-        # x265 makes its frame threads from the number of cores, and what it writes depends on them.
-        params["x265-params"] += f":frame-threads={max(1, min(4, settings.threads // 2))}"
-        settings = replace(settings, options=tuple(params.items()))
-    return settings
 
 
-def _options(codec: str, wishes: EncoderWishes, colour: Colour) -> tuple[tuple[str, str], ...]:
+def _threads() -> int:
+    return min(MAX_THREADS, os.cpu_count() or 1)
+
+
+def _options(codec: str, wishes: EncoderWishes, colour: Colour, chroma: int | None) -> tuple[tuple[str, str], ...]:
     kind = KINDS.get(codec, EncoderKind())
     options = dict(kind.fixed)
     if wishes.quality is not None:
@@ -127,10 +132,14 @@ def _options(codec: str, wishes: EncoderWishes, colour: Colour) -> tuple[tuple[s
     preset = wishes.preset or kind.preset
     if preset is not None:
         options["preset"] = preset
+    place = [] if chroma is None else [f"chromaloc={chroma}"]
     if codec == "libx265":
-        options["x265-params"] = ":".join(["log-level=error", "repeat-headers=1", *_x265_hdr(colour)])
-    elif codec == "libx264" and (hdr := _x264_hdr(colour)):
-        options["x264-params"] = ":".join(hdr)
+        # x265 makes its frame threads from the number of cores, and what it writes depends on them.
+        frame_threads = max(1, min(4, _threads() // 2))
+        fixed = ["log-level=error", "repeat-headers=1", f"frame-threads={frame_threads}"]
+        options["x265-params"] = ":".join([*fixed, *_x265_hdr(colour), *place])
+    elif codec == "libx264" and (params := _x264_hdr(colour) + place):
+        options["x264-params"] = ":".join(params)
     return tuple(options.items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from drba.errors import InputError, MediaError
 
 #: mp4 keeps time bases and decoding times exactly and holds these codecs; QuickTime's variant the others (ProRes).
 SEGMENT_FORMATS = ("mp4", "mov")
+KEPT = "what is rendered is kept: make room and go on with --resume"
 #: How names of files that are being written end.
 TEMPORARY = "writing.mp4"
 
@@ -66,7 +68,10 @@ class EncoderSettings:
         except (av.error.FFmpegError, ValueError) as error:
             subject = f"{self.codec} with {self.pixel_format}, {self.width}x{self.height}"
             given = ", ".join(f"{name}={value}" for name, value in self.options if not name.endswith("-params"))
-            raise InputError(f"{subject}, {given or 'no options'}: the encoder does not take this ({error})") from error
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(
+                f"{subject}, {given or 'no options'}: the encoder does not take this ({reason})"
+            ) from error
         if context.options:
             raise InputError(f"codec {self.codec!r} has no option {', '.join(context.options)}")
 
@@ -150,7 +155,7 @@ class SegmentWriter:
             yield
         except (av.error.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise MediaError(f"{self._temporary.parent}: cannot be written ({reason})") from error
+            raise MediaError(f"{self._temporary.parent}: cannot be written ({reason}); {KEPT}") from error
 
 
 def count_frames(path: Path) -> int:
@@ -159,10 +164,12 @@ def count_frames(path: Path) -> int:
         return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
-def move_into_place(temporary: Path, path: Path) -> None:
+def move_into_place(temporary: Path, path: Path, before_rename: Callable[[Path], None] | None = None) -> None:
     """Rename a file that is whole, after its content has reached the disk; OSError."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
+    if before_rename is not None:
+        before_rename(temporary)
     os.replace(temporary, path)
     sync_folder(path.parent)
 

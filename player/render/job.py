@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from drba.timeline import OutputClock
+from drba.timeline import OutputClock, exact_rate
 from engines.base import StreamSpec
 
 from ..relations import SceneOptions
@@ -16,8 +16,8 @@ from ..source import DecodedFrame, StreamInfo, VideoSource, matrix_name
 from .encoder import EncoderSettings
 from .segments import SEGMENT_FRAMES
 
-#: Times in files are rounded (Matroska: to a millisecond), both where the film begins and where it ends.
-END_TOLERANCE_S = Fraction(2, 1000)
+#: Times in files are rounded, in Matroska to a millisecond.
+ROUNDING_S = Fraction(1, 1000)
 ASSUMED_RATE = Fraction(24)
 
 
@@ -62,9 +62,7 @@ class RenderJob:
 
     def film_end(self, last: DecodedFrame, info: StreamInfo) -> int:
         """First output frame after the film, whose last source frame is `last`: frames that begin before its end are shown."""
-        end_s = last.time_s - self.start_s + _duration_s(last, info)
-        tolerance_s = min(END_TOLERANCE_S, 1 / (2 * self.rate))
-        film_end = max(1, math.ceil((end_s - tolerance_s) * self.rate))
+        film_end = max(1, math.ceil(_end_s(last, self.start_s, info) * self.rate))
         return film_end if self.end is None else min(film_end, self.end)
 
     def expected_end(self, info: StreamInfo) -> int:
@@ -85,8 +83,15 @@ class RenderJob:
         return cls(**data)
 
 
-def _duration_s(last: DecodedFrame, info: StreamInfo) -> Fraction:
-    """How long the last frame is shown: what the file says, exactly where that is the film's rate but for rounding."""
-    nominal = 1 / (info.average_rate or ASSUMED_RATE)
-    stated = last.duration_s
-    return nominal if not stated or abs(stated - nominal) <= Fraction(1, 1000) else stated
+def _end_s(last: DecodedFrame, start_s: Fraction, info: StreamInfo) -> Fraction:
+    """When the film ends, counted from `start_s`, its first frame: exactly, where its frames have the rate that it states.
+
+    Files round times, and a rounded end would show one frame too many or too few.
+    """
+    rate = exact_rate(info.average_rate or ASSUMED_RATE)
+    last_s = last.time_s - start_s
+    stated_s = last.duration_s or 1 / rate
+    number = round(last_s * rate)
+    if abs(last_s - number / rate) <= ROUNDING_S and abs(stated_s - 1 / rate) <= ROUNDING_S:
+        return (number + 1) / rate
+    return last_s + stated_s - ROUNDING_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ from av.stream import Disposition
 from drba.errors import MediaError
 
 from ..source import StreamInfo
-from .encoder import move_into_place
+from .encoder import KEPT, move_into_place
 from .job import RenderJob
 from .streams import TEXT_SUBTITLES, How, KeptStream, TextConverter, container_format, open_output, plan_streams, tags
 from .track_header import with_hdr
@@ -26,6 +26,8 @@ from .track_header import with_hdr
 TICKS_PER_S = 90_000  # of which every common container's times are whole multiples
 #: Formats whose clock begins anywhere: their times are counted from their beginning.
 ARBITRARY_START = ("mpegts", "mpeg")
+#: How the name of an output that is being written goes on.
+JOINING = "joining"
 COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 
@@ -38,19 +40,27 @@ class Piece:
 
 
 def join(
-    job: RenderJob, info: StreamInfo, pieces: Sequence[Piece], end: int, target: Path, *, partial: bool = False
+    job: RenderJob,
+    info: StreamInfo,
+    pieces: Sequence[Piece],
+    end: int,
+    target: Path,
+    *,
+    partial: bool = False,
+    before_rename: Callable[[Path], None] | None = None,
 ) -> None:
     """Write `target` from segments that follow each other from `job.first` to output frame `end`.
 
-    `partial`: the film goes on after that, so its other streams are cut there. The file appears under its name when it is whole.
-    MediaError where it cannot be written, or where the segments do not fit together.
+    `partial`: the film goes on after that, so its other streams are cut there. The file is written beside the segments and
+    gets its name when it is whole; `before_rename` is called with its temporary one just before. MediaError where it cannot
+    be written, or where the segments do not fit together.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.writing")
+    temporary = pieces[0].path.with_name(f".{os.getpid()}.{JOINING}{target.suffix}")
     try:
         with _write_errors(target):
             with av.open(job.path) as source, open_output(str(temporary), container_format(target)) as output:
                 _Join(job, info, pieces, end if partial or job.end is not None else None, source, output).write()
-            move_into_place(temporary, target)
+            move_into_place(temporary, target, before_rename)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -61,7 +71,7 @@ def _write_errors(target: Path) -> Iterator[None]:
         yield
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MediaError(f"{target}: cannot be written ({reason}); what is rendered is kept for --resume") from error
+        raise MediaError(f"{target}: cannot be written ({reason}); {KEPT}") from error
 
 
 class _Join:
@@ -152,6 +162,8 @@ class _Join:
 
     def _describe(self, stream: Any, template: Any) -> None:
         stream.metadata.update(tags(template.metadata))
+        if self._format != "matroska" and "title" in template.metadata:
+            stream.metadata["handler_name"] = template.metadata["title"]  # what players show; mp4 has no other place
         stream.disposition = Disposition(template.disposition)
 
     def _chapters(self) -> list[dict[str, Any]]:

@@ -81,14 +81,17 @@ class Pipeline:
         folder: Path,
         counts: Counts,
         stop: threading.Event,
+        cores: int | None = None,
     ) -> None:
-        """`stop` ends the run early, `counts` is kept up to date; both may be shared with other threads."""
+        """`stop` ends the run early, `counts` is kept up to date; both may be shared with other threads. `cores` of the processor
+        are for interpolating (None: all)."""
         self._job = job
         self._source = source
         self._renderer = renderer
         self._folder = folder
         self._counts = counts
         self._stop = stop
+        self._cores = cores or os.cpu_count() or 1
         self._maker = FrameMaker(source.info.layout, job.encoder.width, job.encoder.height)
         fitting = QUEUE_BYTES // source.info.layout.frame_bytes
         self._queue: queue.Queue[_Output | Exception | None] = queue.Queue(max(MIN_QUEUED, min(MAX_QUEUED, fitting)))
@@ -101,7 +104,7 @@ class Pipeline:
         and `Stopped` is raised; any other error leaves whole segments only.
         """
         done: list[Segment] = []
-        self._counts.workers = worker_count(self._renderer)
+        self._counts.workers = worker_count(self._renderer, self._cores)
         workers = ThreadPoolExecutor(self._counts.workers, "render")
         planner = threading.Thread(target=self._plan, args=(first, end, workers), name="decode")
         planner.start()
@@ -278,10 +281,10 @@ def _taken(answer: Future[list[VideoFrame]], index: int) -> Callable[[], VideoFr
     return lambda: answer.result()[index]
 
 
-def worker_count(renderer: Renderer) -> int:
+def worker_count(renderer: Renderer, cores: int) -> int:
     """The flow model runs on one core a call. A network keeps all cores or the device busy by itself, and what it keeps of a
     triplet serves the next one: out of order it would compute more, and other frames."""
-    return os.cpu_count() or 1 if renderer.model == "flow" else 1
+    return cores if renderer.model == "flow" else 1
 
 
 def described(

@@ -14,6 +14,7 @@ from ..rates import output_rate
 from ..relations import SceneOptions
 from ..source import VideoSource
 from .choose_encoder import EncoderWishes, choose_encoder
+from .chroma import chroma_location
 from .job import ASSUMED_RATE, RenderJob
 from .segments import SEGMENT_FRAMES
 
@@ -39,7 +40,7 @@ def make_job(request: RenderRequest, source: VideoSource) -> tuple[RenderJob, li
     info = source.info
     source_rate = exact_rate(info.average_rate or ASSUMED_RATE)
     rate = output_rate(request.fps, source_rate, 0.0)
-    encoder, notes = choose_encoder(request.encoder, info, rate)
+    encoder, notes = choose_encoder(request.encoder, info, rate, chroma_location(request.path, source.stream_index))
     if source_rate.denominator == 1001 and rate.denominator == 1:
         ntsc = rate * Fraction(1000, 1001)
         notes.append(

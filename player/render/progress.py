@@ -16,6 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from ..plan import Kind
 
 INTERVAL_S = 0.25
+#: What a render makes; a player may also reduce.
+KINDS = (Kind.SOURCE, Kind.HELD, Kind.CUT, Kind.INTERPOLATED)
+SECONDS = ("decode_s", "render_s", "encode_s", "wait_s")
+#: Fields of Counts that are sums over the work done.
+GROWING = (*(kind.value for kind in KINDS), *SECONDS)
 
 
 @dataclass
@@ -32,7 +37,9 @@ class Counts:
     encode_s: float = 0.0
     wait_s: float = 0.0
     workers: int = 1
+    processes: int = 1  # that decode, render and encode side by side
     began_s: float = field(default_factory=time.perf_counter)
+    ended_s: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -41,7 +48,7 @@ class Counts:
 
     @property
     def elapsed_s(self) -> float:
-        return time.perf_counter() - self.began_s
+        return (self.ended_s or time.perf_counter()) - self.began_s
 
     @property
     def frames_per_s(self) -> float:
@@ -54,6 +61,14 @@ class Counts:
         with self._lock:
             self.render_s += seconds
 
+    def numbers(self) -> dict[str, float]:
+        """What grows with the work: for another process, which adds it to its own with `add`."""
+        return {name: getattr(self, name) for name in GROWING}
+
+    def add(self, numbers: dict[str, float]) -> None:
+        for name, value in numbers.items():
+            setattr(self, name, getattr(self, name) + value)
+
     def shares(self) -> str:
         """Frames by kind in percent, as words."""
         kinds = {"source": self.source, "interpolated": self.interpolated, "held": self.held, "at cuts": self.cut}
@@ -61,8 +76,8 @@ class Counts:
 
     def where_time_went(self) -> str:
         """Shares of the elapsed time; the stages overlap."""
-        elapsed = max(self.elapsed_s, 1e-9)
-        busy = self.render_s / elapsed / self.workers
+        elapsed = max(self.elapsed_s, 1e-9) * self.processes
+        busy = self.render_s / elapsed * self.processes / self.workers
         return (
             f"decoding {self.decode_s / elapsed:.0%}, interpolating {busy:.0%} of {self.workers} threads, "
             f"encoding {self.encode_s / elapsed:.0%}, encoder waiting {self.wait_s / elapsed:.0%}"
@@ -73,6 +88,9 @@ class Display(Protocol):
     """What a user or a program sees of one render."""
 
     def note(self, text: str) -> None: ...
+    def film(self, number: int, count: int, skipped: int) -> None:
+        """What follows is film `number` of `count`; `skipped` of those before it took no time. Not called for a single one."""
+
     def begin(self, output: str, before: int, total: int, model: str, engine: str) -> None:
         """`before` of `total` output frames exist already."""
 
@@ -80,6 +98,23 @@ class Display(Protocol):
     def stopped(self, counts: Counts, text: str) -> None: ...
     def done(self, counts: Counts) -> None: ...
     def failed(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Films:
+    """Film `number` of `count` is being rendered, since `began_s`; `skipped` ones before it cost no time."""
+
+    number: int
+    count: int
+    skipped: int
+    began_s: float
+
+    def words(self, share: float) -> str:
+        """Where the whole is when `share` (0..1) of this film is done; films are taken to be of one length."""
+        rendered = self.number - 1 - self.skipped + share
+        elapsed_s = time.perf_counter() - self.began_s
+        left = f", {clock_time(elapsed_s / rendered * (self.count - self.skipped - rendered))} left" if rendered else ""
+        return f"film {self.number} of {self.count}{left}"
 
 
 class Ticker:
@@ -110,17 +145,25 @@ class BarDisplay:
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
-        self._task = TaskID(0)
+        self._task = self._all = TaskID(0)
+        self._films: Films | None = None
         self._output, self._model, self._before, self._total = "", "", 0, 0
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False)
 
+    def film(self, number: int, count: int, skipped: int) -> None:
+        began_s = self._films.began_s if self._films else time.perf_counter()
+        self._films = Films(number, count, skipped, began_s)
+
     def begin(self, output: str, before: int, total: int, model: str, engine: str) -> None:
         self._output, self._before, self._total, self._model = output, before, total, f"{model} on {engine}"
         if self._console.is_terminal:
             columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"))
-            self._progress = Progress(*columns, console=self._console)
+            # Standard output is not touched: who leads it elsewhere (`Cluster`) must find it so.
+            self._progress = Progress(*columns, console=self._console, redirect_stdout=False)
+            if self._films is not None:
+                self._all = self._progress.add_task("", total=self._films.count)
             self._task = self._progress.add_task("starting", total=max(total, 1), completed=before)
             self._progress.start()
 
@@ -131,6 +174,10 @@ class BarDisplay:
         rest = clock_time(left / rate) if counts.frames and left > 0 else "0:00"
         text = f"{rate:.1f} frames/s, {rest} left; {counts.shares()}" if counts.frames else "starting"
         self._progress.update(self._task, completed=self._before + counts.frames, description=text)
+        if self._films is not None:
+            share = min(1.0, (self._before + counts.frames) / max(self._total, 1))
+            done = self._films.number - 1 + share
+            self._progress.update(self._all, completed=done, description=self._films.words(share))
 
     def stopped(self, counts: Counts, text: str) -> None:
         self._end_bar()
@@ -157,14 +204,19 @@ class JsonDisplay:
     """One JSON object a line on the standard output; `event` says what it is."""
 
     def __init__(self) -> None:
+        self._stream = sys.stdout  # what it is now: libraries write to what it is later
         self._fixed: dict[str, Any] = {}
+        self._place: dict[str, int] = {}
         self._before = 0
 
     def note(self, text: str) -> None:
         self._print("note", text=text)
 
+    def film(self, number: int, count: int, skipped: int) -> None:
+        self._place = {"film": number, "films": count}
+
     def begin(self, output: str, before: int, total: int, model: str, engine: str) -> None:
-        self._fixed, self._before = {"output": output, "total": total}, before
+        self._fixed, self._before = {**self._place, "output": output, "total": total}, before
         self._print("begin", **self._fixed, frames=before, model=model, engine=engine)
 
     def update(self, counts: Counts) -> None:
@@ -174,7 +226,7 @@ class JsonDisplay:
         self._print("stopped", text=text, **self._state(counts))
 
     def done(self, counts: Counts) -> None:
-        seconds = {name: round(getattr(counts, name), 3) for name in ("decode_s", "render_s", "encode_s", "wait_s")}
+        seconds = {name: round(getattr(counts, name), 3) for name in SECONDS}
         self._print("done", **self._state(counts), elapsed_s=round(counts.elapsed_s, 3), **seconds)
 
     def failed(self, text: str) -> None:
@@ -183,12 +235,12 @@ class JsonDisplay:
     def _state(self, counts: Counts) -> dict[str, Any]:
         frames, rate = self._before + counts.frames, counts.frames_per_s
         left_s = max(0, self._fixed["total"] - frames) / rate if counts.frames else None
-        kinds = {kind.value: getattr(counts, kind.value) for kind in Kind}
+        kinds = {kind.value: getattr(counts, kind.value) for kind in KINDS}
         eta = None if left_s is None else round(left_s, 1)
         return {**self._fixed, "frames": frames, **kinds, "frames_per_s": round(rate, 2), "left_s": eta}
 
     def _print(self, event: str, **data: Any) -> None:
-        print(json.dumps({"event": event, **data}), flush=True)
+        print(json.dumps({"event": event, **data}), file=self._stream, flush=True)
 
 
 def clock_time(seconds: float) -> str:

@@ -19,9 +19,12 @@ from .join import Piece, join
 from .pipeline import Pipeline, Stopped
 from .prepare import RenderRequest, make_job
 from .progress import Counts
-from .server_renderer import ServerRenderer
+from .settled import Say, settled
 from .streams import check_video, container_format, plan_streams
 from .work_folder import WorkFolder, check_output, folder_of
+
+#: A film whose pictures end so much before its stated length (often that of the sound) is worth a word.
+MISSING_S = 2
 
 
 @dataclass(frozen=True)
@@ -64,21 +67,26 @@ class Prepared:
 Open = Callable[[StreamSpec], Renderer]
 
 
-def opener(server: str | None) -> Open:
-    """How renderers are opened: in this process (None), or at a server ("" is this user's own)."""
-    if server is None:
-        return open_renderer
-    return lambda spec: ServerRenderer(spec, server or None)
+def opener(server: str | None, say: Say = lambda text: None, stop: threading.Event | None = None) -> Open:
+    """How renderers are opened: in this process (None), or at a server ("" is this user's own). See `settled`
+    for `say` and `stop`."""
+
+    def open_at_server(spec: StreamSpec) -> Renderer:
+        from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
+
+        return settled(ServerRenderer(spec, server or None), spec, say, stop)
+
+    return (lambda spec: settled(open_renderer(spec), spec, say, stop)) if server is None else open_at_server
 
 
-def prepare(request: RenderRequest, destination: Destination, open_engine: Open = open_renderer) -> Prepared:
+def prepare(request: RenderRequest, destination: Destination, open_engine: Open) -> Prepared:
     """Everything that can be wrong is found here, before hours of work: DrbaError with one line."""
     output = destination.path
     check_input(request.path)
     if "://" in request.path:
         raise InputError(f"{request.path}: a URL; rendering needs a file, download it first")
     format_name = container_format(output)
-    check_output(output, request.path, force=destination.force)
+    check_output(output, request.path, force=destination.force, resume=destination.resume)
     source = VideoSource(request.path)
     try:
         asked = {name: value for name, value in asdict(request).items() if name != "path"}
@@ -123,8 +131,20 @@ def finish(prepared: Prepared) -> None:
     pieces = prepared.folder.pieces()
     if not pieces:
         raise InputError("--range holds no frame of the film")
-    join(prepared.job, prepared.info, pieces, prepared.first_missing, prepared.output)
+    end, folder = prepared.first_missing, prepared.folder
+    join(prepared.job, prepared.info, pieces, end, prepared.output, before_rename=folder.note_joined)
     prepared.folder.remove()
+
+
+def shortcomings(prepared: Prepared, frames: int) -> list[str]:
+    """What is wrong with a source that was rendered to `frames` output frames in all."""
+    notes = []
+    if skipped := prepared.source.skipped_packets:
+        notes.append(f"{prepared.job.path}: {skipped} damaged packets were skipped; frames are missing there")
+    missing_s = (prepared.total - frames) / prepared.job.rate
+    if prepared.info.duration_known and missing_s > MISSING_S:
+        notes.append(f"{prepared.job.path}: its pictures end {float(missing_s):.1f} s before the length that it states")
+    return notes
 
 
 def keep_so_far(prepared: Prepared) -> Path | None:
@@ -145,4 +165,4 @@ def keep_so_far(prepared: Prepared) -> Path | None:
     return target
 
 
-__all__ = ["Destination", "Prepared", "Stopped", "finish", "keep_so_far", "opener", "prepare", "render"]
+__all__ = ["Destination", "Prepared", "Stopped", "finish", "keep_so_far", "opener", "prepare", "render", "shortcomings"]

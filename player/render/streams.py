@@ -20,6 +20,7 @@ from drba.errors import InputError
 CONTAINERS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
 #: What text subtitles become where a container cannot hold them as they are.
 TEXT_SUBTITLES = {"matroska": "ass", "mp4": "mov_text", "mov": "mov_text"}
+TEXT_CODECS = {"ass", "ssa", "subrip", "mov_text", "webvtt", "text"}
 #: Of edit lists, which say when tracks begin: a millisecond, the default, would move sound against picture.
 MP4_OPTIONS = {"movie_timescale": "90000"}
 #: Tags that were true of the source file only: FFmpeg's, mkvmerge's statistics, mp4's brands.
@@ -91,7 +92,7 @@ def plan_streams(container: Any, video_index: int, format_name: str) -> list[Kep
 
 
 def _plan(stream: Any, format_name: str) -> KeptStream:
-    index, name = stream.index, stream.codec_context.name if stream.codec_context else stream.type
+    index, name = stream.index, _codec(stream)
     subject = f"stream {index} ({stream.type}, {name}{', ' + stream.language if stream.language else ''})"
     if stream.type == "video" and stream.disposition & Disposition.attached_pic:
         return KeptStream(index, How.COVER)
@@ -102,9 +103,9 @@ def _plan(stream: Any, format_name: str) -> KeptStream:
         return KeptStream(index, How.LEAVE, f"{name} is left out: {format_name} cannot hold attachments; .mkv can")
     if _taken(format_name, lambda output: output.add_stream_from_template(stream, opaque=True)):
         return KeptStream(index, How.COPY)
-    if stream.type == "subtitle" and _is_text(stream):
+    if stream.type == "subtitle" and name in TEXT_CODECS:
         target = TEXT_SUBTITLES[format_name]
-        lost = "; styles and positions are lost, .mkv keeps them" if target == "mov_text" else ""
+        lost = "; styles and positions are lost, .mkv keeps them" if name == "ass" else ""
         return KeptStream(index, How.CONVERT, f"{subject} becomes {target}{lost}")
     better = "; .mkv may" if format_name != "matroska" else ""
     return KeptStream(index, How.LEAVE, f"{subject} is left out: {format_name} cannot hold it{better}")
@@ -121,16 +122,9 @@ def _taken(format_name: str, add: Callable[[Any], Any]) -> bool:
     return True
 
 
-def _is_text(stream: Any) -> bool:
-    return stream.codec_context is not None and stream.codec_context.name in (
-        "ass",
-        "ssa",
-        "subrip",
-        "srt",
-        "mov_text",
-        "webvtt",
-        "text",
-    )
+def _codec(stream: Any) -> str:
+    """FFmpeg's name of the codec (not of its decoder), or the stream's type where there is none."""
+    return str(stream.codec_context.codec.canonical_name if stream.codec_context else stream.type)
 
 
 def tags(metadata: dict[str, str]) -> dict[str, str]:

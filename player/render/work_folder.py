@@ -15,7 +15,7 @@ from drba.errors import InputError, MediaError
 
 from .encoder import TEMPORARY, sync_folder
 from .job import RenderJob
-from .join import Piece
+from .join import JOINING, Piece
 from .segments import Segment, contiguous
 
 try:
@@ -24,6 +24,7 @@ except ImportError:  # Windows: two renders of one output are not noticed there
     fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.json"
+JOINED = "joined.json"
 REST = "rest.mp4"  # what was rendered of a segment when it was stopped
 
 
@@ -75,14 +76,18 @@ class WorkFolder:
         except InputError:
             lock.close()
             raise
-        for leftover in (*path.glob(f".*.{TEMPORARY}"), path / REST):
+        for leftover in (*path.glob(f".*.{TEMPORARY}"), *path.glob(f".*.{JOINING}.*"), path / REST):
             leftover.unlink(missing_ok=True)
         return cls(path, job, lock)
 
     def segments(self) -> list[Segment]:
         """The whole ones that follow each other from the beginning."""
+        return contiguous(self.all_segments(), self.job.first)
+
+    def all_segments(self) -> set[Segment]:
+        """Also those after a gap: a cluster finishes them in any order."""
         parsed = (Segment.parse(entry.name) for entry in self.path.iterdir())
-        return contiguous((segment for segment in parsed if segment is not None), self.job.first)
+        return {segment for segment in parsed if segment is not None}
 
     def pieces(self) -> list[Piece]:
         return [Piece(self.path / segment.file_name, segment.first) for segment in self.segments()]
@@ -94,6 +99,10 @@ class WorkFolder:
     def so_far(self, output: Path) -> Path:
         """What a stopped render leaves to look at."""
         return self.path / f"so-far{output.suffix}"
+
+    def note_joined(self, whole: Path) -> None:
+        """The output is about to get its name: if the program is killed before `remove`, it is known to be whole."""
+        (self.path / JOINED).write_text(json.dumps(identity(str(whole))))
 
     def close(self) -> None:
         self._lock.close()
@@ -110,6 +119,13 @@ def identity(path: str) -> dict[str, int]:
     except OSError as error:
         raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
     return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _joined(folder: Path, output: Path) -> bool:
+    try:
+        return bool(json.loads((folder / JOINED).read_text()) == identity(str(output)))
+    except (OSError, ValueError, MediaError):
+        return False
 
 
 def _check_same(path: Path, manifest: dict[str, Any], source_path: str, asked: dict[str, Any]) -> None:
@@ -141,14 +157,17 @@ def _take(path: Path) -> Any:
     return lock
 
 
-def check_output(output: Path, source_path: str, *, force: bool) -> None:
-    """InputError with one line where the output cannot be written there, before anything is rendered."""
+def check_output(output: Path, source_path: str, *, force: bool, resume: bool = False) -> None:
+    """InputError with one line where the output cannot be written there, before anything is rendered.
+
+    An output that exists may be resumed only if it was made from its own work folder.
+    """
     with contextlib.suppress(OSError):
         if os.path.samefile(output, source_path):
             raise InputError(f"{output}: input and output are the same file")
     if output.is_dir():
         raise InputError(f"{output}: a folder; give the name of a file")
-    if output.exists() and not force:
+    if output.exists() and not force and not (resume and _joined(folder_of(output), output)):
         raise InputError(f"{output} exists already; choose another name, or overwrite it with --force")
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: no such folder")
