@@ -41,7 +41,7 @@ class _Record:
     """Experience with one level. Uses are shares of the time."""
 
     worked: float = 0.0  # highest use that it kept up with
-    failed: float = 0.0  # use at the last failed step up
+    predicted: float = 0.0  # use predicted at the last step up
     retry_at: float = 0.0
     backoff_s: float = 0.0
     held_s: float = 0.0
@@ -198,7 +198,6 @@ class Controller:
         current = self.level.renderer
         assert current is not None
         record = self._records[self.index]
-        record.failed = self.use or 1.0
         if self._climbed and now - self._entered_at < TRIAL_S:
             record.backoff_s = min(LAST_RETRY_S, max(FIRST_RETRY_S, 2 * record.backoff_s))
             record.retry_at = now + record.backoff_s
@@ -244,17 +243,18 @@ class Controller:
             renderer = self.levels[index].renderer
             assert renderer is not None
             cost_ms = self.costs.steady_ms(renderer, STEADY_S) if can(renderer) else None
-            if cost_ms is not None and self.levels[index].use(cost_ms, self._speed) < self._room(index, now):
+            use = None if cost_ms is None else self.levels[index].use(cost_ms, self._speed)
+            if use is not None and use < self._room(index, now):
                 self._enter(index, "there is time for it")
-                self._climbed = True
+                self._climbed, self._records[index].predicted = True, use
                 return True
         return False
 
     def _room(self, index: int, now: float) -> float:
-        """Predicted use below which a level is entered."""
+        """Predicted use below which a level is entered; after a prediction that was wrong, a much lower one for a while."""
         record = self._records[index]
         room = max(ROOM, 1.1 * record.worked)
-        return min(room, ROOM * record.failed) if now < record.retry_at else room
+        return min(room, ROOM * record.predicted) if now < record.retry_at else room
 
     def _learn(self, now: float) -> None:
         """From a level that holds."""
