@@ -177,6 +177,19 @@ def test_an_engine_that_computes_something_else_is_refused_and_the_next_precisio
     assert engines is not None and engines.precision == "fp16-fp32-warps" and not again.builds
 
 
+def test_sampling_the_nearest_pixel_is_refused(cache: EngineCache) -> None:
+    """What TensorRT makes of GridSample from opset 20 on, without a word."""
+
+    class Nearest(OnnxRuntimeBuilder):
+        def alter(self, model: onnx.ModelProto) -> None:
+            for node in model.graph.node:
+                for attribute in node.attribute:
+                    if node.op_type == "GridSample" and attribute.name == "mode":
+                        attribute.s = b"nearest"
+
+    assert built(Nearest(), cache).refused
+
+
 def test_where_no_precision_agrees_the_refusal_is_remembered(cache: EngineCache) -> None:
     class AlwaysAltered(AlteredBuilder):
         altered_types = (onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT)
