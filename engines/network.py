@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import drba
 from drba.drm import distance_ratio
 from drba.models import ModelSpec
-from drba.networks.interpolator import State
+from drba.networks.interpolator import Interpolator, State
 from drba.pixels import Plane
 from drba.stages import stage
 
@@ -39,6 +39,13 @@ class NetworkRenderer:
         self._lock = threading.Lock()
         self._frames: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._state: tuple[int, int, State] | None = None  # (previous, middle) of the triplet it serves
+
+    def use(self, network: Interpolator, engine: str | None = None) -> None:
+        """Go over to another interpolator of the same model and size (one `with_parts` built for the device) between two
+        triplets; `engine` is its name."""
+        with self._lock:
+            self._network, self._state = network, None
+        self.engine = engine or self.engine
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
         with self._lock:

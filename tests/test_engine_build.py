@@ -19,7 +19,7 @@ from ort_builder import OnnxRuntimeBuilder
 import drba
 from drba.networks.interpolator import Interpolator
 from drba.networks.parts import NetworkPart, Precision
-from engines.build import EngineBuild, EngineRefused, EngineRequest, Engines, cached_engines, is_built
+from engines.build import EngineBuild, EngineRefused, EngineRequest, Engines, cached_engines
 from engines.build_progress import Phases
 from engines.engine_cache import EngineCache
 from engines.onnx_export import export_part
@@ -125,7 +125,6 @@ def test_what_was_built_is_loaded_without_building(cache: EngineCache) -> None:
     assert cached_engines(REQUEST, first, cache, PRECISIONS) is None
     built(first, cache)
     again = OnnxRuntimeBuilder()
-    assert is_built(REQUEST, again, cache, PRECISIONS)
     engines = cached_engines(REQUEST, again, cache, PRECISIONS)
     assert isinstance(engines, Engines) and engines.precision == "fp16" and not again.builds
     assert built(again, cache).state == "done" and not again.builds
@@ -202,7 +201,6 @@ def test_where_no_precision_agrees_the_refusal_is_remembered(cache: EngineCache)
     again = AlwaysAltered()
     with pytest.raises(EngineRefused, match=r"samples off by more than 0\.02"):
         cached_engines(REQUEST, again, cache, PRECISIONS)
-    assert not is_built(REQUEST, again, cache, PRECISIONS)
     assert built(again, cache).refused and not again.builds
 
 

@@ -69,7 +69,9 @@ class EncoderSettings:
             subject = f"{self.codec} with {self.pixel_format}, {self.width}x{self.height}"
             given = ", ".join(f"{name}={value}" for name, value in self.options if not name.endswith("-params"))
             reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{subject}, {given or 'no options'}: the encoder does not take this ({reason})") from error
+            raise InputError(
+                f"{subject}, {given or 'no options'}: the encoder does not take this ({reason})"
+            ) from error
         if context.options:
             raise InputError(f"codec {self.codec!r} has no option {', '.join(context.options)}")
 
