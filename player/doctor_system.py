@@ -103,11 +103,9 @@ def _data() -> Path:
 
 
 def _cache() -> Path:
-    import platformdirs
+    from drba.kept import cache_folder
 
-    from engines.calibration import CACHE_DIR_ENV
-
-    return Path(os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False))
+    return cache_folder()
 
 
 def _config() -> Path:

@@ -96,16 +96,16 @@ def test_what_worked_is_remembered_by_kind_of_film(memory: LevelMemory) -> None:
     "text", ["", "{", "[1, 2]", '{"KIND": 3}', '{"KIND": {"level": "flow"}}', '{"KIND": {"level": "flow", "calm_ms": [[1]]}}']
 )  # fmt: skip
 def test_a_damaged_memory_is_forgotten_and_written_anew(text: str, memory: LevelMemory) -> None:
-    memory.path.parent.mkdir()
-    memory.path.write_text(text.replace("KIND", KIND))
+    memory.facts.path.parent.mkdir()
+    memory.facts.path.write_text(text.replace("KIND", KIND))
     assert memory.recall(KIND) == Remembered()
     memory.keep(KIND, Remembered("flow"))
     assert memory.recall(KIND) == Remembered("flow")
-    assert [path.name for path in memory.path.parent.iterdir()] == ["levels.json"]
+    assert [path.name for path in memory.facts.path.parent.iterdir()] == ["levels.json"]
 
 
 def test_a_memory_that_cannot_be_written_costs_nothing(memory: LevelMemory) -> None:
-    memory.path.parent.write_text("a file where the folder should be")
+    memory.facts.path.parent.write_text("a file where the folder should be")
     memory.keep(KIND, Remembered("flow"))
     assert memory.recall(KIND) == Remembered()
 
