@@ -292,10 +292,11 @@ class OutputStream:
 
     def _measure(self, renderer: Renderer, count: int, answer: asyncio.Future[RenderResult]) -> None:
         if not answer.cancelled() and answer.exception() is None:
-            result = answer.result()
-            self._context.sessions.answered(renderer, result)
-            self._context.controller.rendered(renderer, result.render_ms / count)
-            self._context.stats.rendered(result.render_ms / count)
+            context, result = self._context, answer.result()
+            context.sessions.answered(renderer, result)
+            context.controller.rendered(renderer, result.render_ms / count)
+            if renderer == context.controller.level.renderer:  # else a probe's
+                context.stats.rendered(result.render_ms / count)
 
     def _probe(self, triplet: PlannedTriplet[SourceSlot]) -> None:
         """Have another level's renderer measured, if the controller wants to know; the picture is thrown away."""
