@@ -35,7 +35,7 @@ def demo_clip() -> Path:
     """The clip that the program draws itself; drawn once for each version, which takes some seconds."""
     clip = cache_folder() / f"demo-{drba.__version__}.mkv"
     if not clip.exists():
-        from .demo import make_demo
+        from .demo.clip import make_demo
 
         print("drawing the demo clip ...", flush=True)
         make_demo(clip)
