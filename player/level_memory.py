@@ -13,7 +13,7 @@ from typing import Any
 from drba.kept import KeptFacts
 from drba.pixels import FrameLayout
 
-from .levels import Renderer
+from .levels import ModelAtScale
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ class Remembered:
     """`level` by name, empty where nothing is remembered; milliseconds by renderer; use of the time by level."""
 
     level: str = ""
-    calm_ms: Mapping[Renderer, float] = field(default_factory=dict)
+    calm_ms: Mapping[ModelAtScale, float] = field(default_factory=dict)
     worked: Mapping[str, float] = field(default_factory=dict)
 
 
-def film_kind(renderer: Renderer, source: Fraction, output: Fraction, layout: FrameLayout) -> str:
+def film_kind(renderer: ModelAtScale, source: Fraction, output: Fraction, layout: FrameLayout) -> str:
     """What a memory is of: this machine, the best renderer, the picture's size and both rates."""
     size = f"{layout.width}x{layout.height}/{layout.format.name}"
     rates = f"{float(source):.3f}-{float(output):.3f}"
@@ -46,7 +46,7 @@ class LevelMemory:
     def recall(self, kind: str) -> Remembered:
         entry = self.facts.read().get(kind, {})
         try:
-            calm_ms = {Renderer(str(model), float(scale)): float(ms) for model, scale, ms in entry["calm_ms"]}
+            calm_ms = {ModelAtScale(str(model), float(scale)): float(ms) for model, scale, ms in entry["calm_ms"]}
             worked = {str(level): float(use) for level, use in entry["worked"].items()}
             return Remembered(str(entry["level"]), calm_ms, worked)
         except (AttributeError, KeyError, TypeError, ValueError):
