@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,18 +24,12 @@ from engines.engine_cache import EngineCache
 from engines.onnx_export import export_part
 from engines.verification import Difference, difference, moving_triplet, render_test
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODEL = "rife-4.15.lite"
 HEIGHT, WIDTH = 64, 96
 PRECISIONS = ("fp16", "fp16-fp32-warps", "fp32")  # what an ONNX Runtime on the CPU does well
 END_S = 100
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=8)
