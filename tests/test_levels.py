@@ -14,13 +14,13 @@ from drba.pixels import PIXEL_FORMATS, FrameLayout
 from player.controller import Controller
 from player.lead import DELIVERY_S, Lead
 from player.level_memory import KINDS, LevelMemory, Remembered, film_kind
-from player.levels import Level, Mode, Renderer, ladder, level_for
+from player.levels import Level, Mode, ModelAtScale, ladder, level_for
 from player.plan import Drawn
 
 I420 = next(fmt for fmt in PIXEL_FORMATS if fmt.name == "yuv420p")
 SMALL, HD, FULL_HD = (FrameLayout(w, h, I420) for w, h in ((640, 360), (1280, 720), (1920, 1080)))
 FLOW, COARSE, RIFE, RIFE_COARSE = (
-    Renderer("flow", 1.0), Renderer("flow", 0.5), Renderer("rife-4.26", 1.0), Renderer("rife-4.26", 0.5),
+    ModelAtScale("flow", 1.0), ModelAtScale("flow", 0.5), ModelAtScale("rife-4.26", 1.0), ModelAtScale("rife-4.26", 0.5),
 )  # fmt: skip
 
 
@@ -96,16 +96,16 @@ def test_what_worked_is_remembered_by_kind_of_film(memory: LevelMemory) -> None:
     "text", ["", "{", "[1, 2]", '{"KIND": 3}', '{"KIND": {"level": "flow"}}', '{"KIND": {"level": "flow", "calm_ms": [[1]]}}']
 )  # fmt: skip
 def test_a_damaged_memory_is_forgotten_and_written_anew(text: str, memory: LevelMemory) -> None:
-    memory.path.parent.mkdir()
-    memory.path.write_text(text.replace("KIND", KIND))
+    memory.facts.path.parent.mkdir()
+    memory.facts.path.write_text(text.replace("KIND", KIND))
     assert memory.recall(KIND) == Remembered()
     memory.keep(KIND, Remembered("flow"))
     assert memory.recall(KIND) == Remembered("flow")
-    assert [path.name for path in memory.path.parent.iterdir()] == ["levels.json"]
+    assert [path.name for path in memory.facts.path.parent.iterdir()] == ["levels.json"]
 
 
 def test_a_memory_that_cannot_be_written_costs_nothing(memory: LevelMemory) -> None:
-    memory.path.parent.write_text("a file where the folder should be")
+    memory.facts.path.parent.write_text("a file where the folder should be")
     memory.keep(KIND, Remembered("flow"))
     assert memory.recall(KIND) == Remembered()
 
@@ -137,7 +137,7 @@ class Player:
     def __init__(
         self,
         ladder_: tuple[Level, ...],
-        cost_ms: dict[Renderer, float],
+        cost_ms: dict[ModelAtScale, float],
         load: Callable[[float, Level], float] = lambda now_s, level: 1.0,
         *,
         buffer_s: float = 0.8,
@@ -152,7 +152,7 @@ class Player:
         self.speed, self.paused = 1.0, False
         self.film_s = self.position_s = 0.0
         self.late = self.starved = 0
-        self.missing: set[Renderer] = set()
+        self.missing: set[ModelAtScale] = set()
         self.shares: dict[str, float] = {}
         self._began_s = self.now_s
         self._rng = random.Random(1)
@@ -166,7 +166,7 @@ class Player:
     def level(self) -> str:
         return self.controller.level.name
 
-    def can(self, renderer: Renderer) -> bool:
+    def can(self, renderer: ModelAtScale) -> bool:
         return renderer in self.cost_ms and renderer not in self.missing
 
     def wait(self, seconds: float) -> None:
@@ -272,7 +272,7 @@ def test_the_buffer_is_not_eaten_up_before_the_level_changes() -> None:
     ],
 )
 def test_a_machine_that_is_too_slow_finds_its_level_and_stays(
-    steps: tuple[Level, ...], costs: dict[Renderer, float], best: str
+    steps: tuple[Level, ...], costs: dict[ModelAtScale, float], best: str
 ) -> None:
     player = Player(steps, costs)
     player.play(10)
