@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,16 @@ def load_config(path: Path | None = None) -> dict[str, Value]:
     return {name: BY_NAME[name].check(value, str(path)) for name, value in data.items()}
 
 
-def add_arguments(parser: argparse.ArgumentParser, aliases: Mapping[str, Sequence[str]] | None = None) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, aliases: Mapping[str, Sequence[str]] | None = None, leave_out: Container[str] = ()
+) -> None:
     """One argument an option; absent ones are None, so that the config file shows through.
 
-    `aliases` are further flags by option name.
+    `aliases` are further flags by option name; options in `leave_out` keep their defaults.
     """
     for option in OPTIONS:
+        if option.name in leave_out:
+            continue
         flags = (option.flag, *(aliases or {}).get(option.name, ()))
         if isinstance(option.default, bool):
             parser.add_argument(*flags, action=argparse.BooleanOptionalAction, default=None, help=option.help)
@@ -135,7 +139,7 @@ def resolve(arguments: argparse.Namespace, config: dict[str, Value]) -> dict[str
     """Command line over config file over defaults."""
     resolved = defaults() | config
     for option in OPTIONS:
-        given = getattr(arguments, option.name)
+        given = getattr(arguments, option.name, None)
         if given is not None:
             resolved[option.name] = option.check(given, option.flag)
     return resolved

@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the output, as DRBA takes it; a folder for several films"
     )
-    options.add_arguments(parser, ALIASES)
+    options.add_arguments(parser, ALIASES, leave_out={"quality"})  # which is about keeping up
     parser.add_argument(
         "-t", "--times", type=_times, metavar="N", help="N times the source's frame rate, instead of --fps"
     )
