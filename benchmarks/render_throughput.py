@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from drba.pixels import Plane  # noqa: E402
 from engines import Renderer, Triplet, open_renderer  # noqa: E402
-from player.bench_speed import Feed, measure  # noqa: E402
-from player.demo import make_demo  # noqa: E402
+from player.bench.speed import Feed, measure  # noqa: E402
+from player.demo.clip import make_demo  # noqa: E402
 from player.render.choose_encoder import EncoderWishes  # noqa: E402
 from player.render.job import RenderJob  # noqa: E402
 from player.render.pipeline import Pipeline  # noqa: E402

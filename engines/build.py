@@ -2,7 +2,7 @@
 
 For a renderer (all of it may be called from any thread):
 
-    request = request_for(model, width, height, scale, builder.device)
+    request = request_for(model, width, height, scale, builder)   # engines/built.py, which does all of this
     engines = cached_engines(request, builder, cache)        # Engines, or None: not built yet
     build = EngineBuild(request, builder, cache)             # a thread; .state .progress .message .watch() .cancel()
     ...                                                      # play with PyTorch; now and then:
@@ -34,9 +34,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-import drba
 from drba.errors import DrbaError, EngineError
-from drba.models import ModelSpec
 from drba.networks.interpolator import Interpolator
 from drba.networks.parts import PRECISIONS, NetworkPart, PartFunction, Parts, Precision
 
@@ -108,29 +106,6 @@ class Engines:
         return interpolator.with_parts(self.parts, batch=1)
 
 
-def request_for(model: ModelSpec, width: int, height: int, scale: float, device: torch.device) -> EngineRequest:
-    """The request for frames of a size (padded here); ModelError where the model is not installed."""
-    loaded: dict[torch.dtype, Interpolator] = {}
-
-    def load(dtype: torch.dtype) -> Interpolator:
-        if dtype not in loaded:
-            loaded[dtype] = drba.load(model.name, device=device, dtype=dtype, scale=scale, mode="fast")
-        return loaded[dtype]
-
-    padded = load(torch.float16).padded_size(height, width)
-    return EngineRequest(model.name, *padded, scale, load)
-
-
-def is_built(
-    request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str] = ENGINE_PRECISIONS
-) -> bool:
-    """Whether `cached_engines` has engines; False too where they were refused."""
-    try:
-        return _find(request, builder, cache, precisions) is not None
-    except EngineRefused:
-        return False
-
-
 def cached_engines(
     request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str] = ENGINE_PRECISIONS
 ) -> Engines | None:
@@ -138,13 +113,6 @@ def cached_engines(
 
     EngineRefused where every precision was refused.
     """
-    found = _find(request, builder, cache, precisions)
-    return None if found is None else found[0].loaded(found[1])
-
-
-def _find(
-    request: EngineRequest, builder: Builder, cache: EngineCache, precisions: Sequence[str]
-) -> tuple[_Candidate, dict[str, bytes]] | None:
     refusals = []
     for name in precisions:
         candidate = _Candidate(request, builder, cache, PRECISIONS[name])
@@ -155,7 +123,9 @@ def _find(
             refusals.append(f"{name}: {verdict['difference']}")
             continue
         engines = candidate.stored()
-        return (candidate, engines) if engines and candidate.digests(engines) == verdict["engines"] else None
+        if engines is None or candidate.digests(engines) != verdict["engines"]:
+            return None
+        return candidate.loaded(engines)
     raise _refused(request, builder, refusals)
 
 

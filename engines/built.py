@@ -12,7 +12,11 @@ from .base import LocalRenderer, SharedBuild, StreamSpec
 from .shared_builds import SharedBuilds
 
 if TYPE_CHECKING:
-    from .build import Builder
+    import torch
+
+    from drba.networks.interpolator import Interpolator
+
+    from .build import Builder, EngineRequest
 
 
 class BuiltEngine:
@@ -34,12 +38,12 @@ class BuiltEngine:
         refused."""
         from drba.networks.parts import PRECISIONS
 
-        from .build import ENGINE_PRECISIONS, cached_engines, request_for
+        from .build import ENGINE_PRECISIONS, cached_engines
         from .engine_cache import EngineCache
         from .network import NetworkRenderer
 
         builder = self._get_builder()
-        request = request_for(model, spec.layout.width, spec.layout.height, spec.scale, builder.device)
+        request = request_for(model, spec.layout.width, spec.layout.height, spec.scale, builder)
         engines = cached_engines(request, builder, EngineCache(), self._precisions or ENGINE_PRECISIONS)
         if engines is None:
             return None
@@ -49,11 +53,11 @@ class BuiltEngine:
 
     def build(self, spec: StreamSpec, model: ModelSpec) -> SharedBuild:
         """Begin to build, or join a build of the same model at the same padded size."""
-        from .build import ENGINE_PRECISIONS, EngineBuild, request_for
+        from .build import ENGINE_PRECISIONS, EngineBuild
         from .engine_cache import EngineCache
 
         builder = self._get_builder()
-        request = request_for(model, spec.layout.width, spec.layout.height, spec.scale, builder.device)
+        request = request_for(model, spec.layout.width, spec.layout.height, spec.scale, builder)
         key = (request.model, request.height, request.width, request.scale)
         precisions = self._precisions or ENGINE_PRECISIONS
         return self._builds.join(key, lambda: EngineBuild(request, builder, EngineCache(), precisions))
@@ -63,3 +67,21 @@ class BuiltEngine:
             if self._builder is None:
                 self._builder = self._make_builder()
             return self._builder
+
+
+def request_for(model: ModelSpec, width: int, height: int, scale: float, builder: Builder) -> EngineRequest:
+    """What to build for a picture of this size. ModelError where the model is not installed."""
+    import torch
+
+    import drba
+
+    from .build import EngineRequest
+
+    loaded: dict[torch.dtype, Interpolator] = {}
+
+    def load(dtype: torch.dtype) -> Interpolator:
+        if dtype not in loaded:
+            loaded[dtype] = drba.load(model.name, device=builder.device, dtype=dtype, scale=scale, mode="fast")
+        return loaded[dtype]
+
+    return EngineRequest(model.name, *load(torch.float16).padded_size(height, width), scale, load)

@@ -13,12 +13,12 @@ from drba.errors import DrbaError
 #: Each command's module here, whose `add_parser` declares it. Only the one that is asked for is imported: mpv's viewer waits
 #: for `drba bridge`.
 COMMANDS = {
-    "setup": "setup",
-    "doctor": "doctor",
-    "uninstall-script": "setup",
+    "setup": "setup.command",
+    "doctor": "setup.doctor",
+    "uninstall-script": "setup.command",
     "models": "models_cli",
     "engines": "engines_cli",
-    "bench": "bench",
+    "bench": "bench.command",
     "status": "server_cli",
     "stop": "server_cli",
     "logs": "server_cli",

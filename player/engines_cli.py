@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from drba.errors import DrbaError, InputError
 from drba.models import find
+from engines.built import request_for
 from engines.engine_cache import EngineCache, Entry
 
 if TYPE_CHECKING:
@@ -89,10 +90,8 @@ def run_build(arguments: argparse.Namespace) -> int:
         raise InputError(f"model {model.name} has no parts that TensorRT can run; expected a RIFE or DistilDRBA model")
     sizes = [parse_size(text) for text in arguments.sizes] or [SIZE_DEFAULT]
     builder, cache, status = make_builder(), EngineCache(), 0
-    from engines.build import request_for
-
     for width, height in sizes:
-        request = request_for(model, width, height, arguments.scale, builder.device)
+        request = request_for(model, width, height, arguments.scale, builder)
         status = max(status, _build(request, builder, cache))
     return status
 
@@ -147,7 +146,7 @@ def _state(found: EngineSet, cache: EngineCache) -> str:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from engines.build import compared_again, request_for
+    from engines.build import compared_again
 
     builder, cache, status = make_builder(), EngineCache(), 0
     sets = engine_sets(cache)
@@ -166,7 +165,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
         else:
             key = found.key
             try:
-                request = request_for(find(key["model"]), key["width"], key["height"], key["scale"], builder.device)
+                request = request_for(find(key["model"]), key["width"], key["height"], key["scale"], builder)
                 difference = compared_again(request, builder, cache, key["precision"])
             except DrbaError as error:
                 print(f"drba: {error}", file=sys.stderr)

@@ -13,8 +13,9 @@ from typing import Any
 import drba
 from drba.errors import DrbaError, InputError
 
-from . import mpv_config, options, paths
+from . import options, paths
 from .report import Report
+from .setup import mpv_config
 from .source import check_input
 
 SAMPLE_INTERVAL_S = 0.1

@@ -29,13 +29,13 @@ from drba.networks.ifnet import SPECS
 from drba.pixels import FrameLayout, Plane, pixel_format
 from drba.stages import measured_by, stage
 from engines.clocks import HostClock
-from player import bench_matrix
-from player.bench_cell import Cell, Settings, TooSlow, _measured, is_out_of_memory
-from player.bench_chart import check_chart
-from player.bench_engines import named
-from player.bench_matrix import Matrix, better, in_process, measure_all, plan
-from player.bench_speed import CYCLE_FRAMES, TIMES_24_TO_60, Feed, measure, moving_frames
-from player.bench_table import WIDTH, matrix_tables, verdict
+from player.bench import matrix as bench_matrix
+from player.bench.cell import Cell, Settings, TooSlow, _measured, is_out_of_memory
+from player.bench.chart import check_chart
+from player.bench.engines import named
+from player.bench.matrix import Matrix, better, in_process, measure_all, plan
+from player.bench.speed import CYCLE_FRAMES, TIMES_24_TO_60, Feed, measure, moving_frames
+from player.bench.table import WIDTH, matrix_tables, verdict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LAYOUT = FrameLayout(128, 96, pixel_format("yuv420p"))
@@ -46,7 +46,7 @@ def drba(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
     """The command, with this checkout's packages."""
     command = [sys.executable, "-m", "player.cli", "bench", *map(str, arguments)]
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, env=variables)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, env=variables)
 
 
 # --- the floor --------------------------------------------------------------------------------------------------------
@@ -279,6 +279,7 @@ def test_a_chart_without_matplotlib_is_one_line_before_anything_is_measured(
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(300)  # four processes that import PyTorch: 15 s, and minutes where the machine is busy
 def test_a_model_is_measured_without_its_weights(tmp_path: Path) -> None:
     chart = tmp_path / "chart.png"
     arguments = ["--seconds", "0.1", "--size", "96x64", "--pixel-format", "yuv444p10le", "--json", "--chart", chart]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from netweights import rule_weights
@@ -12,6 +10,8 @@ from torch.nn import functional as F
 
 import drba
 from drba.networks.levers import Levers, as_convolution, with_levers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LEVERS = {
     "together": Levers(together=True),
@@ -25,14 +25,6 @@ def frames(height: int = 64, width: int = 128) -> list[torch.Tensor]:
     rows = torch.rand(1, 3, height // 8, width // 4, generator=torch.Generator().manual_seed(7))
     texture = F.interpolate(rows, scale_factor=8, mode="bicubic").clamp(0, 1)
     return [texture[..., 2 * k : 2 * k + width].contiguous() for k in range(3)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 CASES = [("rife-4.15.lite", name) for name in LEVERS] + [("rife-4.26", "all"), ("distil-drba-v2-lite", "all")]

@@ -16,9 +16,9 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from .demo_backdrop import meadow, town
-from .demo_canvas import PICTURE_POINTS, Canvas, Image, Sprite
-from .demo_character import (
+from .backdrop import meadow, town
+from .canvas import PICTURE_POINTS, Canvas, Image, Sprite
+from .character import (
     PORTRAIT_BOX,
     PORTRAIT_POSES,
     WALK_BOX,

@@ -24,9 +24,9 @@ from drba.stages import measured_by
 from engines import StreamSpec
 from engines.clocks import CudaClock, HostClock
 
-from .bench_engines import named, open_engine
-from .bench_memory import CudaMemory, ProcessMemory
-from .bench_speed import Feed, measure, moving_frames
+from .engines import named, open_engine
+from .memory import CudaMemory, ProcessMemory
+from .speed import Feed, measure, moving_frames
 
 TRIPLETS_A_CELL = 10  # that take longer than the limit together are not worth waiting for
 TRIALS = 3  # of one triplet: the first includes what is made once, another program may disturb one
@@ -82,7 +82,7 @@ def run(cell: Cell, answers: Connection) -> None:
     watchdog.daemon = True
     try:
         if cell.data_dir is not None:
-            from .bench_weights import install_random
+            from .weights import install_random
 
             os.environ[weights.DATA_DIR_ENV] = cell.data_dir
             install_random(find(cell.model))

@@ -1,4 +1,4 @@
-"""What may crash, hang or take seconds to import, asked in a process of its own: `python -m player.probes WHAT ...`.
+"""What may crash, hang or take seconds to import, asked in a process of its own: `python -m player.setup.probes WHAT ...`.
 
 Prints one JSON object. Used by `drba doctor` and `drba setup` through `probe`.
 """
@@ -19,7 +19,7 @@ from .probe import ask_module
 
 def probe(what: str, *arguments: str, timeout_s: float) -> dict[str, Any]:
     """The facts about one of PROBES. DrbaError where it crashed or did not come back."""
-    answer = ask_module("player.probes", what, *arguments, timeout_s=timeout_s)
+    answer = ask_module("player.setup.probes", what, *arguments, timeout_s=timeout_s)
     if answer.failure:
         raise DrbaError(f"asking about {what} failed: {answer.failure}")
     facts: dict[str, Any] = json.loads(answer.out.splitlines()[-1])
@@ -52,8 +52,8 @@ def engines() -> dict[str, Any]:
     """Engines, best first, each with what this machine lacks for it; and which have to be built yet for installed models."""
     from engines import ENGINES
 
-    from .doctor_models import installed_candidates
-    from .engine_setup import missing_builds
+    from .check_models import installed_candidates
+    from .engines import missing_builds
 
     to_build = [
         f"{model.name} at {size} on {engine.name}" for model, size, engine in missing_builds(installed_candidates())
@@ -134,8 +134,8 @@ def speed(size: str, seconds: str) -> dict[str, Any]:
     from engines import ENGINES, open_renderer
     from server.main import default_workers
 
-    from .bench_speed import Feed, measure, moving_frames
-    from .engine_setup import stream_spec
+    from ..bench.speed import Feed, measure, moving_frames
+    from .engines import stream_spec
 
     spec = stream_spec(size)
     renderer = open_renderer(spec, [replace(engine, build=None) for engine in ENGINES])

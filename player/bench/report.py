@@ -1,4 +1,4 @@
-"""What `drba bench quality` prints: the measurements of bench_quality as JSON-ready data and as tables."""
+"""What `drba bench quality` prints: the measurements of quality.py as JSON-ready data and as tables."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from drba.models import find
 from engines import ENGINES, Renderer, StreamSpec, open_renderer
 from server.main import default_workers
 
-from .bench import PICTURES
-from .bench_pictures import StripPainter, choose, write_strips
-from .bench_probe import machine_info
-from .bench_quality import Gap, Picture, Restorer, gaps, most_moving, score_all, summarise
-from .source import VideoSource, check_input, matrix_name
+from ..source import VideoSource, check_input, matrix_name
+from .command import PICTURES
+from .pictures import StripPainter, choose, write_strips
+from .probe import machine_info
+from .quality import Gap, Picture, Restorer, gaps, most_moving, score_all, summarise
 
 TITLES = {
     "repeat": "frame before, repeated",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .demo_canvas import PICTURE_POINTS, Canvas, PanningLayer, ellipse, smooth
+from .canvas import PICTURE_POINTS, Canvas, PanningLayer, ellipse, smooth
 
 #: Ground speed of the meadow in points a second; the walker's stride is made for it.
 WALK_SPEED = 144.0

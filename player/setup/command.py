@@ -12,7 +12,7 @@ from drba.errors import DrbaError, InputError
 if TYPE_CHECKING:
     from drba.models import ModelSpec
 
-    from .doctor_check import Check
+    from .check import Check
     from .trial import Trial
 
 TRIAL_S = 10
@@ -57,7 +57,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_setup(arguments: argparse.Namespace) -> int:
-    from . import doctor, mpv_config, paths
+    from .. import paths
+    from . import doctor, mpv_config
 
     if not arguments.yes and not sys.stdin.isatty():
         raise InputError("setup has a question and nobody can answer it here; give --yes")
@@ -91,8 +92,8 @@ def run_setup(arguments: argparse.Namespace) -> int:
 
 
 def _look(examinations: Sequence[tuple[str, Any]]) -> list[Check]:
+    from .check import run_checks
     from .doctor import TIMEOUT_S
-    from .doctor_check import run_checks
 
     return run_checks(examinations, TIMEOUT_S)
 
@@ -114,7 +115,8 @@ def _confirmed() -> bool:
 
 def _install(force: bool) -> bool:
     """Put the script and its options where mpv reads them; whether something is wrong with what was left of the viewer's."""
-    from . import doctor, install, mpv_config, paths, script_conf
+    from .. import paths
+    from . import doctor, install, mpv_config, script_conf
 
     files = (
         (mpv_config.script_path(), paths.lua_script().read_bytes()),
@@ -208,7 +210,7 @@ def fetch_fitting(
 def _download(model: ModelSpec, mirror: str | None) -> None:
     from drba.downloads import fetch
 
-    from .models_cli import progress_bar
+    from ..models_cli import progress_bar
 
     with progress_bar(model) as progress:
         parts = fetch(model, progress=progress, base_url=mirror)
@@ -217,7 +219,7 @@ def _download(model: ModelSpec, mirror: str | None) -> None:
 
 def _fits(model: ModelSpec) -> bool:
     """Whether `--model auto` would take it."""
-    from .doctor_models import check_speed
+    from .check_models import check_speed
 
     check = _look([(f"speed:{FITTING}", lambda: check_speed(FITTING))])[-1]
     print(f"{FITTING} {check.found}", flush=True)
@@ -227,8 +229,8 @@ def _fits(model: ModelSpec) -> bool:
 def _build_engines() -> bool:
     """Build what the best model here needs before it plays; whether that went well. Films play meanwhile, so none has to
     wait for it, but the first one would be the slower for it."""
-    from .doctor_models import installed_candidates
-    from .engine_setup import build, missing_builds
+    from .check_models import installed_candidates
+    from .engines import build, missing_builds
 
     well = True
     for model, size, engine in missing_builds(installed_candidates()[:1]):
@@ -243,7 +245,7 @@ def _build_engines() -> bool:
 
 
 def _trial() -> bool:
-    from . import paths
+    from .. import paths
     from .mpv_facts import mpv_facts
     from .trial import play_trial
 

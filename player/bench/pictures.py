@@ -11,9 +11,9 @@ import numpy as np
 
 from drba.flow import FlowInterpolator
 
-from .bench_quality import FrameScore, Gap, Restorer, most_moving
-from .pictures import Image, to_bgr, write_png
-from .source import StreamInfo
+from ..pictures import Image, to_bgr, write_png
+from ..source import StreamInfo
+from .quality import FrameScore, Gap, Restorer, most_moving
 
 ERROR_GAIN = 8
 PANEL_WIDTH = 640  # pixels; larger pictures are reduced, smaller ones stay

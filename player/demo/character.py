@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .demo_canvas import Canvas, Points, ellipse, smooth
+from .canvas import Canvas, Points, ellipse, smooth
 
 #: Drawings after which each view repeats.
 WALK_POSES = 24

@@ -106,7 +106,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def run_quality(arguments: argparse.Namespace) -> int:
-    from .bench_report import measure_quality, quality_tables
+    from .report import measure_quality, quality_tables
 
     return _show(measure_quality(arguments), quality_tables, arguments.json)
 
@@ -117,11 +117,11 @@ def run_speed(arguments: argparse.Namespace) -> int:
     from drba.weights import is_installed
     from server.priority import default_workers
 
-    from .bench_cell import Settings
-    from .bench_chart import check_chart, write_chart
-    from .bench_engines import named
-    from .bench_matrix import Matrix, measure_all
-    from .bench_table import WIDTH, matrix_tables
+    from .cell import Settings
+    from .chart import check_chart, write_chart
+    from .engines import named
+    from .matrix import Matrix, measure_all
+    from .table import WIDTH, matrix_tables
 
     everything = [model for model in models() if arguments.random_weights or is_installed(model)]
     matrix = Matrix(

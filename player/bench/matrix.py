@@ -19,9 +19,9 @@ from drba.models import ModelSpec
 from drba.weights import is_installed
 from engines import ENGINES, Engine
 
-from .bench_cell import Cell, Settings, run
-from .bench_engines import supports, why_not
-from .bench_probe import machine_info, probe
+from .cell import Cell, Settings, run
+from .engines import supports, why_not
+from .probe import machine_info, probe
 
 #: In-betweens a second that 24 -> 60 frames a second asks for: every fifth frame is a source frame.
 NEEDED_PER_SECOND = 48

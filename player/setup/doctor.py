@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import drba
 
 if TYPE_CHECKING:
-    from .doctor_check import Check, Examine
+    from .check import Check, Examine
 
 SCHEMA = 1
 TIMEOUT_S = 90.0  # for all checks but the measurement together; each has tighter limits of its own
@@ -48,49 +48,49 @@ def run(arguments: argparse.Namespace) -> int:
 
 def examine(*, measure: bool) -> list[Check]:
     """All checks, in the order in which they are shown."""
-    from . import doctor_models
-    from .doctor_check import run_checks
+    from . import check_models
+    from .check import run_checks
 
     checks = run_checks([*machine_checks(), *installation_checks()], TIMEOUT_S)
     if measure:  # alone, so that nothing of ours disturbs it
-        for size in doctor_models.SIZES:
-            one = [(f"speed:{size}", partial(doctor_models.check_speed, size))]
-            checks += run_checks(one, doctor_models.MEASURE_TIMEOUT_S + 10)
+        for size in check_models.SIZES:
+            one = [(f"speed:{size}", partial(check_models.check_speed, size))]
+            checks += run_checks(one, check_models.MEASURE_TIMEOUT_S + 10)
     return checks
 
 
 def machine_checks() -> list[tuple[str, Examine]]:
     """What `drba setup` needs to know first."""
-    from . import doctor_gpu, doctor_mpv, doctor_system
+    from . import check_gpu, check_mpv, check_system
 
     return [
-        ("python", doctor_system.check_python),
-        ("packages", doctor_system.check_packages),
-        ("cpu", doctor_system.check_processor),
-        ("nvidia-driver", doctor_gpu.check_driver),
-        ("cuda", doctor_gpu.check_cuda),
-        ("tensorrt", doctor_gpu.check_tensorrt),
-        ("cupy", doctor_gpu.check_cupy),
-        ("engines", doctor_gpu.check_engines),
-        ("mpv", doctor_mpv.check_mpv),
-        ("libmpv", doctor_mpv.check_libmpv),
-        ("display", doctor_mpv.check_display),
-        *((f"folder:{kind}", partial(doctor_system.check_folder_of, kind)) for kind in doctor_system.FOLDERS),
+        ("python", check_system.check_python),
+        ("packages", check_system.check_packages),
+        ("cpu", check_system.check_processor),
+        ("nvidia-driver", check_gpu.check_driver),
+        ("cuda", check_gpu.check_cuda),
+        ("tensorrt", check_gpu.check_tensorrt),
+        ("cupy", check_gpu.check_cupy),
+        ("engines", check_gpu.check_engines),
+        ("mpv", check_mpv.check_mpv),
+        ("libmpv", check_mpv.check_libmpv),
+        ("display", check_mpv.check_display),
+        *((f"folder:{kind}", partial(check_system.check_folder_of, kind)) for kind in check_system.FOLDERS),
     ]
 
 
 def installation_checks() -> list[tuple[str, Examine]]:
     """What `drba setup` sees to."""
-    from . import doctor_models, doctor_mpv, doctor_system
+    from . import check_models, check_mpv, check_system
 
     return [
-        ("script", doctor_mpv.check_script),
-        ("script-options", doctor_mpv.check_script_options),
-        ("options", doctor_system.check_config),
-        ("server", doctor_system.check_server),
-        ("weights", doctor_models.check_weights),
-        ("engine-cache", doctor_models.check_engine_cache),
-        ("auto", doctor_models.check_auto),
+        ("script", check_mpv.check_script),
+        ("script-options", check_mpv.check_script_options),
+        ("options", check_system.check_config),
+        ("server", check_system.check_server),
+        ("weights", check_models.check_weights),
+        ("engine-cache", check_models.check_engine_cache),
+        ("auto", check_models.check_auto),
     ]
 
 

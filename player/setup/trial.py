@@ -13,9 +13,9 @@ from pathlib import Path
 
 from drba.errors import DrbaError
 
-from .mpv_ipc import MpvIpc
-from .paths import has_display
-from .report import Report
+from ..mpv_ipc import MpvIpc
+from ..paths import has_display
+from ..report import Report
 
 SAMPLE_INTERVAL_S = 0.1
 START_TIMEOUT_S = 20.0  # until mpv listens, on a cold disk

@@ -23,8 +23,8 @@ from drba.pixels import FrameLayout, Plane
 from drba.remap import PlaneWarper
 from engines.base import Renderer, SourceFrame, Triplet
 
+from ..plan import Relation, relation
 from .metrics import SsimReference, mse, psnr_db
-from .plan import Relation, relation
 
 MOVING_SHARE = 0.25
 #: How a left-out frame is replaced. `repeat` is the kept frame before it (what is shown without DRBA), `blend` the mean

@@ -1,6 +1,6 @@
 """The clip that the program makes itself: for `--demo`, and with other sizes, rates and colours for the tests.
 
-What is in it is drawn by `demo_scene`; here it gets its times, its beeps and its file. Flash and beep begin at the
+What is in it is drawn by `scene`; here it gets its times, its beeps and its file. Flash and beep begin at the
 same instant of the file's own timeline: frame times are rounded to the container's time base first, and the beep
 starts where the flash is.
 """
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from drba.errors import InputError, MediaError
 from drba.pixels import Plane, pixel_format
 
-from .demo_canvas import Image
-from .demo_planes import LUMA_WEIGHTS, planes_from_bgr
-from .demo_scene import Drawing, ScenePainter, cut_frames, stored_picture, storyboard
+from .canvas import Image
+from .planes import LUMA_WEIGHTS, planes_from_bgr
+from .scene import Drawing, ScenePainter, cut_frames, stored_picture, storyboard
 
 SAMPLE_RATE = 48_000
 BEEP_HZ, BEEP_S, BEEP_LEVEL = 1000, Fraction(60, 1000), 0.4

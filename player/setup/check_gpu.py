@@ -12,7 +12,7 @@ from typing import Any
 
 from drba.errors import DrbaError
 
-from .doctor_check import Check
+from .check import Check
 from .probes import probe
 
 #: Waking a sleeping card takes seconds, and importing torch from a cold disk more.

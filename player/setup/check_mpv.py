@@ -11,8 +11,9 @@ from pathlib import Path
 import drba
 from drba.errors import DrbaError
 
-from . import mpv_config, paths, script_conf
-from .doctor_check import Check
+from .. import paths
+from . import mpv_config, script_conf
+from .check import Check
 from .install import is_ours
 from .mpv_facts import MIN_VERSION, mpv_facts, parse_version
 from .probe import ask

@@ -7,7 +7,7 @@ from typing import Any
 
 from drba.errors import InputError
 
-from .bench_table import short
+from .table import short
 
 COLOURS = ("#3b6ea8", "#d98032", "#5a9a68", "#8a64a8")
 INK, FAINT = "#222222", "#8a8a8a"

@@ -16,7 +16,7 @@ from pathlib import Path
 import drba
 from drba.errors import InputError
 
-from .doctor_check import Check, State
+from .check import Check, State
 
 DISTRIBUTION = "drba-player"
 MIN_PYTHON = (3, 10)
@@ -103,15 +103,13 @@ def _data() -> Path:
 
 
 def _cache() -> Path:
-    import platformdirs
+    from drba.kept import cache_folder
 
-    from engines.calibration import CACHE_DIR_ENV
-
-    return Path(os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False))
+    return cache_folder()
 
 
 def _config() -> Path:
-    from .options import config_path
+    from ..options import config_path
 
     return config_path().parent
 
@@ -181,7 +179,7 @@ def check_server() -> Iterator[Check]:
 
 
 def check_config() -> Iterator[Check]:
-    from .options import check_choices, config_path, defaults, load_config
+    from ..options import check_choices, config_path, defaults, load_config
 
     path = config_path()
     try:

@@ -10,7 +10,7 @@ from drba import weights
 from drba.errors import DrbaError
 from drba.models import ModelSpec, find, models
 
-from .doctor_check import Check, State
+from .check import Check, State
 from .probes import probe
 
 SIZES = ("720p", "1080p")  # of engine_setup.SIZES

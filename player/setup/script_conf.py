@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from drba.errors import DrbaError, InputError
 
-from .options import OPTIONS, SCRIPT_OPTIONS, Option, Value, check_choices, defaults, lua_value
+from ..options import OPTIONS, SCRIPT_OPTIONS, Option, Value, check_choices, defaults, lua_value
 
 HEADER = """\
 # DRBA in mpv. Written by `drba setup`, which leaves the file alone once you have changed it.
