@@ -38,9 +38,9 @@ ALIASES = {
     "scdet": ("-s", "--enable_scdet"),
     "scdet_threshold": ("-st", "--scdet_threshold"),
 }
-#: What means something else here, or nothing: there is no display, and no frame can be late.
+#: What means something else here: there is no display.
 HELPS = {"fps": "frames a second of the output: 60, 60000/1001, 59.94, 2.5x (default: twice the film's)"}
-LEFT_OUT = ("quality",)
+LEFT_OUT = ("quality",)  # which is about keeping up
 DESCRIPTION = """\
 Render a film with in-between frames that keep the animators' rhythm. Sound, subtitles, fonts, chapters and colours of
 the source are kept. What an interrupted render has made is kept too: --resume goes on."""

@@ -153,7 +153,7 @@ def test_odd_and_very_small_sizes(
 def test_a_network_renders_and_a_segment_of_it_alone_is_the_same(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a network keeps of a triplet changes the next one's frames a little: segments must not see each other's."""
+    """What a network keeps of a triplet serves the next one: a segment's frames must not depend on the one before it."""
     monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path / "data"))
     netweights.install("rife-4.6")
     source = clips.tiny(clip_folder, "tiny24.000.mp4", rate=Fraction(24), audio=False).path

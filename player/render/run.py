@@ -21,7 +21,7 @@ from .prepare import RenderRequest, make_job
 from .progress import Counts
 from .settled import Say, settled
 from .streams import check_video, container_format, plan_streams
-from .work_folder import WorkFolder, check_output, folder_of
+from .work_folder import WorkFolder, check_output, folder_of, is_begun
 
 #: A film whose pictures end so much before its stated length (often that of the sound) is worth a word.
 MISSING_S = 2
@@ -91,7 +91,7 @@ def prepare(request: RenderRequest, destination: Destination, open_engine: Open)
     try:
         asked = {name: value for name, value in asdict(request).items() if name != "path"}
         folder = WorkFolder.resume(output, request.path, asked) if destination.resume else None
-        if folder is None and folder_of(output).exists() and not destination.force:
+        if folder is None and is_begun(output) and not destination.force:
             raise InputError(
                 f"{folder_of(output)}: an unfinished render; go on with --resume, or start again with --force"
             )
