@@ -104,13 +104,11 @@ end
 
 -- At most `length` characters of UTF-8.
 local function shortened(text, length)
-    local count = 0
-    for at in text:gmatch("()[%z\1-\127\194-\244]") do
+    local count, last = 0, 1
+    for at in text:gmatch("()[%z\1-\127\194-\244]") do   -- where characters begin
         count = count + 1
-        if count == length then
-            local rest = text:sub(at):match("^[%z\1-\127\194-\244][\128-\191]*(.+)$")
-            return rest and text:sub(1, at - 1) .. "…" or text
-        end
+        if count == length then last = at end
+        if count > length then return text:sub(1, last - 1) .. "…" end
     end
     return text
 end

@@ -154,7 +154,7 @@ def ffmpeg_options(web: Mapping[str, Any]) -> dict[str, str]:
     for name, key in (("user_agent", "user_agent"), ("referer", "referrer"), ("http_proxy", "proxy")):
         if web.get(key):
             options[name] = str(web[key])
-    lines = [str(line).strip() for line in web.get("headers") or [] if str(line).strip()]
+    lines = [" ".join(str(line).split()) for line in web.get("headers") or [] if str(line).strip()]
     if lines:
         options["headers"] = "".join(line + "\r\n" for line in lines)
     return options
