@@ -1,7 +1,7 @@
 """The bridge: one process beside each mpv, told by drba.lua over mpv's IPC what to publish.
 
 Messages from the script arrive as `script-message drba-bridge VERB JSON`; answers go to the script as
-`script-message-to drba VERB JSON`. The verbs are listed in docs/architecture.md.
+`script-message-to drba VERB JSON`. The verbs are listed in docs/bridge.md.
 """
 
 from __future__ import annotations

@@ -181,6 +181,17 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
             assert any(path.endswith(f"/{span}") for path in there), f"{page.name} names {span}"
 
 
+def test_the_map_names_modules_that_exist() -> None:
+    rows = re.findall(
+        r"^\| (`\w[^|]*/`[^|]*) \|[^|]*\|([^|]*)\|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) >= 8
+    for first, last in rows:
+        folders = re.findall(r"`([\w/-]+)`", first)
+        for module in re.findall(r"`(\w+)`", last):
+            assert any((ROOT / folder / f"{module}.py").exists() for folder in folders), f"{module} in {folders}"
+
+
 def test_keys_in_pages_are_those_of_the_script() -> None:
     script = (ROOT / "mpv-scripts" / "drba.lua").read_text()
     bound = set(re.findall(r"mp\.add_(?:forced_)?key_binding\([^,]+,\s*\"([\w-]+)\"", script))
