@@ -19,10 +19,10 @@ import numpy as np
 from drba.pixels import FrameLayout, pixel_format
 from engines.base import SourceFrame, StreamSpec, Triplet
 from engines.flow import FlowRenderer
-from player.demo_backdrop import meadow
-from player.demo_canvas import PICTURE_POINTS
-from player.demo_planes import planes_from_bgr
-from player.demo_scene import ScenePainter, cut_frames, storyboard
+from player.demo.backdrop import meadow
+from player.demo.canvas import PICTURE_POINTS
+from player.demo.planes import planes_from_bgr
+from player.demo.scene import ScenePainter, cut_frames, storyboard
 from player.pictures import Image
 from player.render.flow_colour import common_scale_px, flow_colours, ratio_bar, ratio_colours, wheel
 from player.render.panels import DIM, FONT, WHITE, Panel, blank, column, row, text
@@ -124,12 +124,12 @@ def maps(film: Film) -> Image:
     assert motion.to_previous is not None and motion.to_following is not None and motion.ratio is not None
     full_px = common_scale_px(motion.to_previous, motion.to_following)
     described = (
-        (film.bgr(film.source(JUMP - 1).planes), "I1, the middle frame", ""),
-        (flow_colours(-motion.to_previous, full_px), "motion I0 -> I1", "figure white: it rests"),
-        (flow_colours(motion.to_following, full_px), "motion I1 -> I2", "figure red: it jumps right"),
-        (ratio_colours(motion.ratio), "distance ratio map", "figure near 0, all else 1/2"),
+        (film.bgr(film.source(JUMP - 1).planes), ("I1, the middle frame", "")),
+        (flow_colours(-motion.to_previous, full_px), ("motion I0 -> I1", "figure white: it rests")),
+        (flow_colours(motion.to_following, full_px), ("motion I1 -> I2", "figure red: it jumps right")),
+        (ratio_colours(motion.ratio), ("distance ratio map", "figure near 0, all else 1/2")),
     )
-    panels = [Panel(film.cropped(picture, AROUND), *words, GREY) for picture, *words in described]
+    panels = [Panel(film.cropped(picture, AROUND), *words, GREY) for picture, words in described]
     return column([row(panels, 300, _size(AROUND)), _legend(full_px)])
 
 

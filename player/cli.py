@@ -33,7 +33,9 @@ EPILOG = (
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The whole parser, or that of the one command that will be run."""
-    parser = argparse.ArgumentParser("drba", description="Tools of drba-player.", epilog=EPILOG)
+    parser = argparse.ArgumentParser(
+        "drba", description="Tools around drba-player: in-between frames for films in mpv.", epilog=EPILOG
+    )
     parser.add_argument("--version", action="version", version=f"drba-player {drba.__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     modules = [COMMANDS[command]] if command in COMMANDS else list(dict.fromkeys(COMMANDS.values()))

@@ -53,16 +53,21 @@ class EngineSet:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("engines", help="build, list, check and remove TensorRT engines")
+    parser = subparsers.add_parser(
+        "engines",
+        help="build, list, check and remove TensorRT engines",
+        description="An engine is a network that TensorRT has compiled for one NVIDIA card and one size of picture: the fastest "
+        "way to run it. Building takes minutes, once; a film that needs one plays meanwhile. Without a card there are none.",
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     building = actions.add_parser("build", help="build and verify a model's engines now; playing does so by itself")
-    building.add_argument("model", metavar="MODEL")
-    building.add_argument("sizes", nargs="*", metavar="SIZE", help="such as 1280x720 (default: 1920x1080)")
-    building.add_argument("--scale", type=float, default=1.0, help="optical flow scale (default: 1)")
+    building.add_argument("model", metavar="MODEL", help="a RIFE or DistilDRBA network of `drba models list`")
+    building.add_argument("sizes", nargs="*", metavar="SIZE", help="of the film, such as 1280x720 (default: 1920x1080)")
+    building.add_argument("--scale", type=float, default=1.0, metavar="S", help="as --scale of the player (default: 1)")
     building.set_defaults(run=run_build)
 
-    listing = actions.add_parser("list", help="every engine that is kept")
+    listing = actions.add_parser("list", help="every engine that is kept, and how well it agrees with PyTorch")
     listing.set_defaults(run=run_list)
 
     verifying = actions.add_parser(

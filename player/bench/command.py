@@ -19,38 +19,58 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "bench",
         help="measure the speed of in-between frames, by model, engine and size, or their quality",
-        description="Measure the speed of in-between frames by model, engine and size, against the least that their "
-        "operations and bytes take on this machine. Ctrl+C prints what is done.",
+        description="Measure how many in-between frames a second this machine draws, by model, engine and size. Beside it "
+        "stands the least time that the model's operations and bytes could take here (the floor). 24 -> 60 frames a second "
+        "needs 48. Ctrl+C prints what is done.",
     )
-    parser.add_argument("--model", action="append", metavar="NAME", help="repeatable (default: all that are installed)")
-    parser.add_argument("--engine", action="append", metavar="NAME", help="repeatable (default: all that work here)")
+    parser.add_argument(
+        "--model", action="append", metavar="NAME", help="may be repeated (default: all that are installed)"
+    )
+    parser.add_argument(
+        "--engine", action="append", metavar="NAME", help="may be repeated (default: all that work here)"
+    )
     parser.add_argument(
         "--size",
         type=_size,
         action="append",
         metavar="SIZE",
-        help=f"{', '.join(SIZES)} or WxH; repeatable (default: all)",
+        help=f"{', '.join(SIZES)} or WIDTHxHEIGHT; may be repeated (default: all)",
     )
     parser.add_argument(
         "--pixel-format", default="yuv420p", metavar="NAME", help="FFmpeg's name (default: %(default)s)"
     )
     parser.add_argument(
-        "--seconds", type=_seconds, default=3.0, metavar="N", help="length of a measurement, two a cell (default: 3)"
+        "--seconds",
+        type=_seconds,
+        default=3.0,
+        metavar="N",
+        help="length of a measurement; two for each model, engine and size (default: 3)",
     )
     parser.add_argument(
-        "--limit", type=_seconds, default=60.0, metavar="N", help="give a cell up after so many seconds (default: 60)"
+        "--limit",
+        type=_seconds,
+        default=60.0,
+        metavar="N",
+        help="give one model, engine and size up after so many seconds (default: 60)",
     )
     parser.add_argument(
-        "--random-weights", action="store_true", help="time models without their weights too, with ones of no meaning"
+        "--random-weights",
+        action="store_true",
+        help="time networks that are not installed too, with weights of no meaning",
     )
     parser.add_argument("--chart", type=Path, metavar="FILE", help="write a PNG chart (needs drba-player[bench])")
     _add_common(parser)
     parser.set_defaults(run=run_speed)
     quality = parser.add_subparsers(metavar="[quality]").add_parser(
-        "quality", help="leave out every second frame of a clip, restore it and compare"
+        "quality",
+        help="leave out every second frame of a clip, restore it and compare",
+        description="Leave out every second frame of a clip, draw it from its neighbours and compare it with the original: "
+        "PSNR in dB and SSIM, beside repeating a frame and blending two.",
     )
     quality.add_argument("clip", metavar="CLIP", help="video file or URL")
-    quality.add_argument("--no-drm", action="store_true", help="measure the model without distance ratio maps only")
+    quality.add_argument(
+        "--no-drm", action="store_true", help="leave out the run with distance ratio maps (docs/drm.md)"
+    )
     quality.add_argument("--frames", type=_count, metavar="N", help="use the first N frames of the clip only")
     quality.add_argument(
         "--pictures",
@@ -65,7 +85,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", type=_scale, default=1.0, metavar="N", help="flow scale (default: %(default)g)")
+    parser.add_argument(
+        "--scale", type=_scale, default=1.0, metavar="N", help="as --scale of the player (default: %(default)g)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
