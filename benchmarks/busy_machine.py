@@ -31,7 +31,7 @@ def play(film: str, fps: str, *, on: bool) -> dict[str, Any]:
     """One run; times in the result are seconds since the 25 s began."""
     av_ms: list[float] = []
     dropped = {"vo": 0, "decoder": 0}
-    opts = {"drba-fps": fps, "drba-start": "yes" if on else "no"}
+    opts = {"drba-fps": fps, "drba-auto": "always" if on else "no"}
     with Mpv([film], "--loop-file=inf", script_opts=opts) as mpv, contextlib.ExitStack() as busy:
         if on:
             mpv.wait_log("DRBA on")

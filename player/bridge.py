@@ -40,8 +40,9 @@ MAX_INHERITED_FD = 1024
 class Bridge:
     """Handles the script's messages until mpv goes away."""
 
-    def __init__(self, ipc: MpvIpc) -> None:
+    def __init__(self, ipc: MpvIpc, log_file: Path) -> None:
         self._ipc = ipc
+        self._log_file = log_file
         self._playhead = Playhead()
         self._http = FrameServer()
         self._client: Client | None = None
@@ -56,7 +57,7 @@ class Bridge:
         self._ipc.observe("time-pos", "pause", "seeking", "speed")
         self._connecting = asyncio.ensure_future(Client.connect())  # the server starts while the film is opened
         statistics = self._spawn(self._send_stats())
-        self._tell("ready", {"pid": os.getpid()})
+        self._tell("ready", {"pid": os.getpid(), "log": str(self._log_file)})
         try:
             async for event in self._ipc.events():
                 if event["event"] == "property-change":
@@ -158,7 +159,7 @@ class Bridge:
         if self._film is not None:
             stats = self._film.level_stats()
             told = {name: stats[name] for name in ("level", "mode", "why", "reduced")}
-            self._tell("level", {"id": self._film_id, **told})
+            self._ipc.send("script-message", "drba-level", json.dumps({"id": self._film_id, **told}))
 
     def _notice(self, text: str) -> None:
         """One line for the viewer about something that is not as asked for, and goes on."""
@@ -226,10 +227,11 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     # mpv 0.35 hands its listening IPC socket down to us; held open here, it would hide that mpv has died.
     os.closerange(3, MAX_INHERITED_FD)
-    handler = rotating_handler(arguments.log or log_path(BRIDGE))
+    log_file = arguments.log or log_path(BRIDGE)
+    handler = rotating_handler(log_file)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
-        asyncio.run(_main(arguments.ipc))
+        asyncio.run(_main(arguments.ipc, log_file))
     except DrbaError as error:
         print(f"drba bridge: {error}", file=sys.stderr)
         return error.exit_status
@@ -239,7 +241,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _main(path: str) -> None:
+async def _main(path: str, log_file: Path) -> None:
     ipc = await MpvIpc.connect(path)
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
@@ -247,7 +249,7 @@ async def _main(path: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, main.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        await Bridge(ipc).run()
+        await Bridge(ipc, log_file).run()
     await ipc.close()
 
 

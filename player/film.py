@@ -20,6 +20,7 @@ from .decoder import Decoder
 from .http_server import Track
 from .level_memory import LevelMemory, Remembered, film_kind
 from .levels import SOURCE_LEVEL, Mode, ModelAtScale, ladder, parse_mode
+from .location import ffmpeg_options, locate
 from .playhead import Playhead
 from .rates import output_rate
 from .relations import SceneOptions
@@ -39,7 +40,7 @@ POOL_SLOTS = (
 
 @dataclass(frozen=True)
 class FilmRequest:
-    """What the script asks for. `offset_s`: the file's time that is 0 on mpv's clock."""
+    """What the script asks for. `offset_s`: the file's time that is 0 on mpv's clock; `web`: FFmpeg's options for a URL."""
 
     path: str
     offset_s: Fraction = Fraction(0)
@@ -52,13 +53,18 @@ class FilmRequest:
     stream: int | None = None
     quality: str = "auto"
     pixel_aspect: float = 0.0  # as mpv shows the film's own track; 0 where it has not said
+    web: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: dict[str, Any]) -> FilmRequest:
         """From the script's JSON; InputError names the field that is wrong."""
         try:
+            stream = None if data.get("stream") is None else int(data["stream"])
+            place = locate(str(data["path"]), stream, int(data.get("video") or 0))
             return cls(
-                path=str(data["path"]),
+                path=place.url,
+                stream=place.stream,
+                web=ffmpeg_options(data.get("web") or {}) if "://" in place.url else {},
                 offset_s=Fraction(data.get("offset_s", 0)).limit_denominator(1_000_000),
                 fps=str(data.get("fps", "auto")),
                 display_fps=float(data.get("display_fps") or 0),
@@ -68,7 +74,6 @@ class FilmRequest:
                 quality=str(data.get("quality", "auto")),
                 scene=SceneOptions(bool(data.get("scdet", True)), float(data.get("scdet_threshold", 0.3))),
                 pixel_aspect=float(data.get("pixel_aspect") or 0),
-                stream=None if data.get("stream") is None else int(data["stream"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"the script's request is malformed: {error!r}") from error
@@ -120,7 +125,7 @@ class Film:
     async def open(cls, request: FilmRequest, playhead: Playhead) -> Film:
         """Open the source in a thread; MediaError or InputError say in one line why it cannot be played with DRBA."""
         check_input(request.path)
-        source = await asyncio.to_thread(VideoSource, request.path, stream=request.stream)
+        source = await asyncio.to_thread(VideoSource, request.path, stream=request.stream, options=request.web)
         try:
             return cls(request, source, playhead)
         except BaseException:

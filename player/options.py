@@ -104,9 +104,19 @@ OPTIONS = (
     ),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
+#: When drba.lua begins with DRBA on.
+AUTO = ("no", "yes", "always")
 #: What only drba.lua has.
 SCRIPT_OPTIONS = (
-    Option("start", False, "begin with DRBA on"),
+    Option(
+        "auto",
+        "no",
+        "begin with DRBA on: no; yes, in films within max_fps and max_height; always",
+        metavar="no|yes|always",
+    ),
+    Option("max_fps", 31.0, "frames a second of the films that auto=yes begins with", 1.0, 1000.0),
+    Option("max_height", 1440.0, "rows of the picture of the films that auto=yes begins with", 16.0, 16384.0),
+    Option("remember", True, "begin each film with DRBA on or off as you left it there last time"),
     Option("command", "", "the `drba` program; empty: in .venv beside this script's real folder, then in PATH"),
 )
 
@@ -172,6 +182,9 @@ def check_choices(values: dict[str, Value]) -> None:
     if values["model"] != "auto":
         find(str(values["model"]))
     check_engine(str(values["engine"]))
+    auto = str(values.get("auto", "no"))
+    if auto not in AUTO:
+        raise InputError(f"auto = {auto!r}; expected one of {', '.join(AUTO)}")
     fps = str(values["fps"]).strip().lower()
     if fps not in ("auto", "display") and not fps.endswith("x"):
         parse_rate(fps)
@@ -186,4 +199,4 @@ def lua_value(value: Value) -> str:
     """A value as drba.lua takes it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

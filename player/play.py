@@ -86,7 +86,7 @@ def build_mpv_options(
     if not sys.stdout.isatty():
         built.append(("term-status-msg", ""))
     built += [parse_mpv_argument(argument) for argument in mpv_arguments]
-    script_values = {**values, "start": start, "command": paths.drba_program()}
+    script_values = {**values, "auto": "always" if start else "no", "remember": start, "command": paths.drba_program()}
     built += [("script-opts-append", entry) for entry in options.script_options(script_values)]
     if not mpv_config.script_installed():  # else the viewer's mpv loads it by itself
         built.append(("scripts-append", str(paths.lua_script())))

@@ -110,8 +110,9 @@ class VideoSource:
         MediaError: it cannot be opened, holds no video, or only a still picture.
         """
         self.url = url
+        self._options = options or {}
         try:
-            self._container = av.open(url, options=options or {}, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+            self._container = av.open(url, options=self._options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise MediaError(f"{url}: cannot be opened ({_reason(error)})") from error
         try:
@@ -180,7 +181,7 @@ class VideoSource:
         """Open anew, for inputs that cannot seek."""
         index = self._stream.index
         self._container.close()
-        self._container = av.open(self.url, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+        self._container = av.open(self.url, options=self._options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
         self._stream = self._container.streams[index]  # type: ignore[assignment]
         self._stream.thread_type = "AUTO"
 

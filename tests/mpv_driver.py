@@ -28,13 +28,15 @@ class Mpv:
         script_opts: dict[str, str] | None = None,
         script: bool = True,
         environment: dict[str, str] | None = None,
+        config: Path | None = None,
     ) -> None:
+        """`config` is a folder for mpv's configuration and state; without it mpv has none."""
         self.folder = tempfile.TemporaryDirectory(prefix="mpvtest")
         socket_path = os.path.join(self.folder.name, "ipc")
         options = {"drba-command": drba_program(), **(script_opts or {})}
         command = [
             "mpv",
-            "--no-config",
+            f"--config-dir={config}" if config else "--no-config",
             "--vo=null",
             "--ao=null",
             "--terminal=no",

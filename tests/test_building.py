@@ -22,7 +22,7 @@ from server.control import describe_status
 PROGRAM = Path(__file__).with_name("engine_server.py")
 MODEL = "rife-4.6"
 #: At one level of quality: a busy machine must not close the session that the build is for.
-PLAYED = {"drba-fps": "2x", "drba-model": MODEL, "drba-start": "yes", "drba-quality": "quality"}
+PLAYED = {"drba-fps": "2x", "drba-model": MODEL, "drba-auto": "always", "drba-quality": "quality"}
 
 
 class BuildPipe:

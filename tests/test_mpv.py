@@ -133,7 +133,7 @@ def test_seeks_are_about_as_fast_as_without(film: Path) -> None:
 
 def test_playing_to_the_end_drops_nothing_and_ends(clip_folder: Path) -> None:
     clip = clips.with_cut(clip_folder)
-    with Mpv([clip.path], "--idle=yes", script_opts={**TWICE, "drba-start": "yes"}) as mpv:
+    with Mpv([clip.path], "--idle=yes", script_opts={**TWICE, "drba-auto": "always"}) as mpv:
         mpv.wait_log("DRBA on")
         dropped = [0]
 
@@ -148,7 +148,7 @@ def test_playing_to_the_end_drops_nothing_and_ends(clip_folder: Path) -> None:
 
 def test_it_stays_on_from_file_to_file(clip_folder: Path) -> None:
     files = [clips.standard(clip_folder).path, clips.ntsc(clip_folder).path]
-    with Mpv(files, script_opts={**TWICE, "drba-start": "yes"}) as mpv:
+    with Mpv(files, script_opts={**TWICE, "drba-auto": "always"}) as mpv:
         mpv.wait_log("DRBA on: 23.976 -> 47.952")
         mpv.command("playlist-next")
         mpv.wait_log("DRBA on: 29.97 -> 59.94")
@@ -194,7 +194,7 @@ def test_a_linked_script_finds_the_program_beside_its_real_folder(film: Path, tm
     shutil.copy(lua_script(), project / "mpv-scripts" / "drba.lua")
     (project / ".venv" / "bin" / "drba").symlink_to(drba_program())
     linked.symlink_to(project / "mpv-scripts" / "drba.lua")
-    opts = {**TWICE, "drba-command": "", "drba-start": "yes"}
+    opts = {**TWICE, "drba-command": "", "drba-auto": "always"}
     with Mpv(
         [film], f"--script={linked}", script=False, script_opts=opts, environment={"PATH": "/usr/bin:/bin"}
     ) as mpv:
@@ -202,7 +202,7 @@ def test_a_linked_script_finds_the_program_beside_its_real_folder(film: Path, tm
 
 
 def test_the_film_plays_on_when_the_bridge_is_killed_and_in_betweens_come_back(film: Path) -> None:
-    with Mpv([film], script_opts={**TWICE, "drba-start": "yes"}) as mpv:
+    with Mpv([film], script_opts={**TWICE, "drba-auto": "always"}) as mpv:
         mpv.wait_log("DRBA on")
         before = mpv.get("time-pos")
         (bridge,) = bridges_of(mpv.process.pid)
@@ -215,7 +215,7 @@ def test_the_film_plays_on_when_the_bridge_is_killed_and_in_betweens_come_back(f
 
 
 def test_the_film_plays_on_when_the_server_is_killed(film: Path) -> None:
-    with Mpv([film], script_opts={**TWICE, "drba-start": "yes"}) as mpv:
+    with Mpv([film], script_opts={**TWICE, "drba-auto": "always"}) as mpv:
         mpv.wait_log("DRBA on")
         for _ in range(3):
             status = mpv.wait_for(server_status)
@@ -231,7 +231,7 @@ def test_what_mpv_saves_on_quitting_knows_nothing_of_drba(film: Path, tmp_path: 
         [film],
         "--save-position-on-quit",
         f"--watch-later-directory={tmp_path}",
-        script_opts={**TWICE, "drba-start": "yes"},
+        script_opts={**TWICE, "drba-auto": "always"},
     ) as mpv:
         mpv.wait_log("DRBA on")
         mpv.quit()
@@ -257,7 +257,9 @@ def test_a_network_plays_like_the_flow_model(clip_folder: Path) -> None:
     nothing: on two cores a network leaves it little.)"""
     netweights.install("rife-4.6")
     clip = clips.cached(clip_folder, "tiny.mkv", replace(clips.SMALL, seconds=12, width=96, height=64))
-    with Mpv([clip.path], script_opts={**TWICE, "drba-model": "rife-4.6", "drba-start": "yes"}) as mpv:
+    # At one level of quality: a busy machine would choose a cheaper one than the network.
+    opts = {**TWICE, "drba-model": "rife-4.6", "drba-quality": "quality", "drba-auto": "always"}
+    with Mpv([clip.path], script_opts=opts) as mpv:
         mpv.wait_log("DRBA on: 23.976 -> 47.952, rife-4.6", 40)
         at = mpv.get("time-pos")
         mpv.wait_for(lambda: mpv.get("time-pos") > at + 1)
@@ -267,7 +269,7 @@ def test_a_network_plays_like_the_flow_model(clip_folder: Path) -> None:
 
 @pytest.mark.usefixtures("own_server")
 def test_missing_weights_play_with_the_flow_model_and_say_so(film: Path) -> None:
-    with Mpv([film], script_opts={**TWICE, "drba-model": "gmfss", "drba-start": "yes"}) as mpv:
+    with Mpv([film], script_opts={**TWICE, "drba-model": "gmfss", "drba-auto": "always"}) as mpv:
         assert "drba models fetch gmfss" in mpv.wait_log("playing with the flow model")
         mpv.wait_log("DRBA on: 23.976 -> 47.952, flow")
 
@@ -293,7 +295,7 @@ def test_nothing_is_left_behind(how: str, film: Path) -> None:
     mpv = subprocess.Popen(
         [
             "mpv", "--no-config", "--vo=null", "--ao=null", "--terminal=no", f"--script={lua_script()}",
-            f"--script-opts=drba-command={drba_program()},drba-start=yes", str(film),
+            f"--script-opts=drba-command={drba_program()},drba-auto=always", str(film),
         ]
     )  # fmt: skip
     wait_until(lambda: bridges_of(mpv.pid))

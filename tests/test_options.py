@@ -83,5 +83,5 @@ def test_the_viewers_mpv_options_come_after_ours_and_before_the_scripts() -> Non
     names = [name for name, _ in built]
     assert built.index(("osc", "yes")) < built.index(("osc", "no"))
     assert ("script-opts-append", "drba-fps=60") in built
-    assert ("script-opts-append", "drba-start=yes") in built
+    assert ("script-opts-append", "drba-auto=always") in built
     assert names[-1] == "scripts-append"

@@ -50,12 +50,18 @@ def test_mpv_reads_every_option_with_its_mark_taken_away(tmp_path: Path, monkeyp
     for option in OPTIONS + SCRIPT_OPTIONS:
         (at,) = [number for number, line in enumerate(lines) if line.lstrip("#").startswith(f"{option.name}=")]
         assert lines[at - 1] == f"# {option.help}"
-    changed = {"fps": "60", "scdet": "no", "scale": "0.5", "start": "yes"}
+    changed = {"fps": "60", "scdet": "no", "scale": "0.5", "auto": "yes", "max_fps": "25"}
     text = "\n".join(
         f"{name}={changed[name]}" if (name := line.lstrip("#").partition("=")[0]) in changed else line for line in lines
     )
     found = read_by_mpv(text, tmp_path / "mpv", monkeypatch)
-    assert (found["fps"], found["scdet"], found["scale"], found["start"]) == ("60", False, 0.5, True)
+    assert (found["fps"], found["scdet"], found["scale"], found["auto"], found["max_fps"]) == (
+        "60",
+        False,
+        0.5,
+        "yes",
+        25,
+    )
     assert parse(text) == {**changed, "command": COMMAND} and not list(faults(parse(text)))
 
 
@@ -67,6 +73,7 @@ def test_mpv_reads_every_option_with_its_mark_taken_away(tmp_path: Path, monkeyp
         ("scale=9", "expected a number from 0.25 to 4"),
         ("scale = 1", "unknown option 'scale '"),
         ("model=rife-9", "'rife-9' does not exist"),
+        ("auto=sometimes", "'sometimes'; expected one of no, yes, always"),
         ("engine=abacus", "'abacus' does not exist"),
         ("fps=fast", "frame rate 'fast'"),
     ],

@@ -24,7 +24,7 @@ MISSING_SHARE = 0.05  # a start-up costs some on any machine
 FAILED = "DRBA cannot start"  # how drba.lua begins when it gives up
 #: The film waits until DRBA is on; and what of the viewer's settings would keep the trial from ending, or being forgotten.
 ARGUMENTS = (
-    "--script-opts-append=drba-start=yes",
+    "--script-opts-append=drba-auto=always",
     "--pause=yes",
     "--speed=1",
     "--loop-file=no",
