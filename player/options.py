@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,12 +145,12 @@ def add_arguments(
     parser: argparse.ArgumentParser,
     aliases: Mapping[str, Sequence[str]] | None = None,
     *,
-    leave_out: Container[str] = (),
+    leave_out: Sequence[str] = (),
     helps: Mapping[str, str] | None = None,
 ) -> None:
     """One argument an option; absent ones are None, so that the config file shows through.
 
-    By option name: `aliases` are further flags, `leave_out` those that keep their defaults, `helps` other help texts.
+    By option name: `aliases` are further flags, `leave_out` those that the program does not have, `helps` other help texts.
     """
     for option in OPTIONS:
         if option.name in leave_out:
