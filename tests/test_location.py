@@ -22,7 +22,7 @@ def hook(*urls: str, headers: str = "!no_clip;!no_chapters") -> str:
 @pytest.mark.parametrize(
     ("name", "url"),
     [
-        ("/films/it's \"odd\" – Zoë 日本 %20 #1.mkv", "/films/it's \"odd\" – Zoë 日本 %20 #1.mkv"),
+        ('/films/it\'s "odd" – Zoë 日本 %20 #1.mkv', '/films/it\'s "odd" – Zoë 日本 %20 #1.mkv'),
         ("C:\\films\\a b.mkv", "C:\\films\\a b.mkv"),
         ("\\\\nas\\films\\a.mkv", "\\\\nas\\films\\a.mkv"),
         ("file:///films/a%20b%23.mkv", "/films/a b#.mkv"),

@@ -28,7 +28,9 @@ def test_luacheck_has_nothing_to_say() -> None:
 @pytest.mark.parametrize("interpreter", ["lua5.1", "luajit"])
 @pytest.mark.parametrize("name", NAMES)
 def test_script(interpreter: str, name: str) -> None:
-    done = subprocess.run([interpreter, str(TESTS), str(lua_script()), name], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [interpreter, str(TESTS), str(lua_script()), name], capture_output=True, text=True, timeout=20
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
