@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON ?= python3
 PLAY_PACKAGES := mpv libmpv2 ffmpeg
-TEST_PACKAGES := $(PLAY_PACKAGES) xvfb lua-check lua5.1 luajit zsh fish
+TEST_PACKAGES := $(PLAY_PACKAGES) xvfb lua-check lua5.1 luajit zsh fish g++
 
 .PHONY: demo test install clean
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,32 +18,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from hog import hog  # noqa: E402
 from mpv_driver import Mpv  # noqa: E402
 
 from player.report import percentile  # noqa: E402
 
 PLAYED_S, HOG_FROM_S, HOG_UNTIL_S = 25.0, 5.0, 15.0
 SAMPLE_S = 0.05
-
-
-def _spin() -> None:
-    while os.getppid() != 1:  # ends with the benchmark, also when that is killed
-        for _ in range(1_000_000):
-            pass
-
-
-@contextlib.contextmanager
-def hog(cores: int) -> Iterator[None]:
-    """Keep `cores` cores busy."""
-    processes = [multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) for _ in range(cores)]
-    for process in processes:
-        process.start()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
 
 
 def play(film: str, fps: str, *, on: bool) -> dict[str, Any]:

@@ -12,8 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
+from drba.floor import Cost
 from drba.models import models
-from drba.networks.cost import Cost, cost
+from drba.networks.cost import cost
 from drba.pixels import FrameLayout, pixel_format
 
 SIZES = {"1080p": (1920, 1080, 1.0), "2160p": (3840, 2160, 1.0), "2160p at flow scale 0.5": (3840, 2160, 0.5)}

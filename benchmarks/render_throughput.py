@@ -1,7 +1,7 @@
 """How much of the interpolator's speed is left when a whole film is rendered: `python benchmarks/render_throughput.py [FILM]`.
 
 Alternately: in-betweens a second of the flow model alone, as `drba bench speed` measures them but on the film's own frames, and
-of the renderer on that film at twice the rate, encoded with x264 ultrafast. Once with a render thread for each core, where
+of the renderer on that film at 2.5 times its rate, encoded with x264 ultrafast. Once with a render thread for each core, where
 decoder and encoder compete for the cores, and once with one fewer, where they have one to themselves. Without FILM the demo clip
 is used.
 """
@@ -27,11 +27,11 @@ sys.path.insert(0, str(ROOT))
 
 from drba.pixels import Plane  # noqa: E402
 from engines import Renderer, Triplet, open_renderer  # noqa: E402
-from player.bench_speed import measure  # noqa: E402
-from player.demo import make_demo  # noqa: E402
-from player.render import pipeline  # noqa: E402
+from player.bench.speed import Feed, measure  # noqa: E402
+from player.demo.clip import make_demo  # noqa: E402
 from player.render.choose_encoder import EncoderWishes  # noqa: E402
 from player.render.job import RenderJob  # noqa: E402
+from player.render.pipeline import Pipeline  # noqa: E402
 from player.render.prepare import RenderRequest, make_job  # noqa: E402
 from player.render.progress import Counts  # noqa: E402
 from player.source import VideoSource  # noqa: E402
@@ -60,15 +60,13 @@ def render_once(job: RenderJob, threads: int) -> tuple[Counts, float]:
     """Counts of a render, and the processor time of one in-between in ms."""
     source = job.open_source()
     renderer = Timed(open_renderer(job.spec(source.info)))
-    wanted, pipeline.worker_count = pipeline.worker_count, lambda _: threads
     try:
         with tempfile.TemporaryDirectory() as folder:
             counts = Counts()
-            pipeline.Pipeline(job, source, renderer, Path(folder), counts, threading.Event()).run(job.first)
+            Pipeline(job, source, renderer, Path(folder), counts, threading.Event(), threads).run(job.first)
             counts.ended_s = time.perf_counter()
             return counts, 1000 * median(renderer.spent_s)
     finally:
-        pipeline.worker_count = wanted
         source.close()
 
 
@@ -83,14 +81,14 @@ def main() -> None:
         film = arguments.film or str(make_demo(Path(folder) / "demo.mkv").path)
         source = VideoSource(film)
         wishes = EncoderWishes(codec="libx264", preset="ultrafast")
-        request = RenderRequest(film, fps="2x", model="flow", encoder=wishes, range_s=(None, arguments.seconds))
+        request = RenderRequest(film, fps="2.5x", model="flow", encoder=wishes, range_s=(None, arguments.seconds))
         job, _ = make_job(request, source)
         layout = source.info.layout
         frames = [frame.planes() for frame in islice(source.frames_from(source.first_s), CYCLE_FRAMES)]
         for threads in sorted({max(1, cores - 1), cores}):
             rounds = []
             for _ in range(arguments.rounds):
-                alone = measure(open_renderer(job.spec(source.info)), layout, frames, seconds=3, threads=threads)
+                alone = measure(open_renderer(job.spec(source.info)), Feed(layout, frames), seconds=3, threads=threads)
                 counts, cpu_ms = render_once(job, threads)
                 rate = counts.interpolated / counts.elapsed_s
                 busy = counts.render_s / counts.elapsed_s / threads

@@ -2,17 +2,18 @@
 
 For a renderer (all of it may be called from any thread):
 
-    request = EngineRequest(model.name, *interpolator.padded_size(height, width), interpolator.scale, load)
+    request = request_for(model, width, height, scale, builder)   # engines/built.py, which does all of this
     engines = cached_engines(request, builder, cache)        # Engines, or None: not built yet
     build = EngineBuild(request, builder, cache)             # a thread; .state .progress .message .watch() .cancel()
     ...                                                      # play with PyTorch; now and then:
     if build.state == "done":                                # and build.engines is there
         interpolator = build.engines.attach(interpolator)    # between two triplets; the next one with state=None
 
-`load(dtype)` gives the model's interpolator in fast mode on the builder's device with weights of that dtype (float16, and
-float32 once to verify with); it may return the renderer's own. What `attach` returns must be used by one thread and on one
-CUDA stream at a time. State kept from before must not be used with it: its precision may be another. While a build runs on
-a card, CUDA graphs must be captured with capture_error_mode="thread_local".
+A request's `load(dtype)` gives the model's interpolator as `drba.load` makes it, in fast mode on the builder's device
+(float16, and float32 once to verify with); not one that was rewritten for PyTorch, whose weights would be another key. What
+`attach` returns must be used by one thread and on one CUDA stream at a time. State kept from before must not be used with
+it: its precision may be another. While a build runs on a card, CUDA graphs must be captured with
+capture_error_mode="thread_local".
 
 Precisions are tried in order; the first whose frames agree with PyTorch's float32 (engines/verification.py) is used. The
 verdict is kept in the cache with the digests of the engines it was spoken about, a refusal too, so that nothing is built

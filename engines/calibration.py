@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 
 import numpy as np
-import platformdirs
 
+from drba.kept import KeptFacts
 from drba.models import ModelSpec
 from drba.pixels import FrameLayout
 
@@ -29,7 +26,6 @@ NEEDED_PER_SECOND = 60
 WARM_UP, MEASURED = 2, 3  # triplets
 IN_BETWEENS = 2  # a triplet
 HOPELESS = 20  # times too slow: more than one measurement would only hold the viewer up
-CACHE_DIR_ENV = "DRBA_CACHE_DIR"
 
 
 def limit_ms() -> float:
@@ -42,12 +38,11 @@ class Calibration:
     only costs a new measurement."""
 
     def __init__(self) -> None:
-        folder = os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False)
-        self._path = Path(folder) / "calibration.json"
+        self._kept = KeptFacts("calibration.json")
 
     def known_ms(self, spec: StreamSpec, model: ModelSpec, engine: Engine) -> float | None:
         """None where it was not measured yet."""
-        value = self._read().get(_key(spec, model, engine))
+        value = self._kept.read().get(_key(spec, model, engine))
         return value if isinstance(value, float) else None
 
     def measure(self, spec: StreamSpec, model: ModelSpec, engine: Engine, renderer: Renderer) -> float:
@@ -55,25 +50,8 @@ class Calibration:
         milliseconds = round(measure_ms(renderer, spec.layout), 2)
         key = _key(spec, model, engine)
         log.info("%.1f ms an in-between: %s", milliseconds, key)
-        self._put(key, milliseconds)
+        self._kept.write({**self._kept.read(), key: milliseconds})
         return milliseconds
-
-    def _put(self, key: str, value: float) -> None:
-        data = {**self._read(), key: value}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False) as file:
-                json.dump(data, file, indent=1)
-            os.replace(file.name, self._path)
-        except OSError as error:
-            log.warning("the calibration cannot be kept in %s: %s", self._path, error.strerror)
-
-    def _read(self) -> dict[str, object]:
-        try:
-            data = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
 
 
 def _key(spec: StreamSpec, model: ModelSpec, engine: Engine) -> str:

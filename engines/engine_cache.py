@@ -19,11 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import platformdirs
-
 from drba.errors import EngineError
-
-from .calibration import CACHE_DIR_ENV
+from drba.kept import CACHE_DIR_ENV, cache_folder
 
 try:
     import fcntl
@@ -58,8 +55,7 @@ class EngineCache:
     """EngineError where the folder cannot be made, written, or is open to other users."""
 
     def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
-        root = os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False)
-        self.folder = folder or Path(root) / "engines"
+        self.folder = folder or cache_folder() / "engines"
         self.limit_bytes = limit_bytes
         self._held: dict[Path, IO[bytes]] = {}
 

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from drba.errors import InputError
 from drba.models import ModelSpec
 
 from .base import LocalRenderer, SharedBuild, StreamSpec
+from .built import BuiltEngine
 from .cards import find_cards
+
+if TYPE_CHECKING:
+    from .build import Builder
 
 AUTO = "auto"
 
@@ -88,6 +92,10 @@ def _networks(model: ModelSpec, spec: StreamSpec) -> str:
     return "the flow model runs on the engine cpu" if model.family == "flow" else ""
 
 
+def _split_networks(model: ModelSpec, spec: StreamSpec) -> str:
+    return _networks(model, spec) or ("" if model.splits else f"{model.name} has no parts that it can build")
+
+
 def _flow_only(model: ModelSpec, spec: StreamSpec) -> str:
     return "" if model.family == "flow" else "it runs the flow model only"
 
@@ -117,8 +125,17 @@ def _open_torch_cuda(spec: StreamSpec, model: ModelSpec) -> LocalRenderer:
     return NetworkRenderer(spec, model, "cuda")
 
 
+def _tensorrt_builder() -> Builder:
+    from .tensorrt import TensorRtBuilder
+
+    return TensorRtBuilder()
+
+
+_TENSORRT = BuiltEngine("tensorrt", "cuda", _tensorrt_builder)
+
 #: Best first.
 ENGINES: tuple[Engine, ...] = (
+    Engine("tensorrt", "cuda", _tensorrt_missing, _split_networks, _TENSORRT.open, _TENSORRT.build),
     Engine("torch-cuda", "cuda", _cuda_missing, _networks, _open_torch_cuda),
     Engine("torch-cpu", "cpu", _nothing, _networks, _open_torch_cpu),
     Engine("cpu", "cpu", _nothing, _flow_only, open_flow),

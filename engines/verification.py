@@ -60,7 +60,7 @@ def moving_triplet(height: int, width: int) -> list[Tensor]:
 
     def texture(rows: int, columns: int) -> Tensor:
         picture = torch.zeros(1, 3, rows, columns)
-        for cell, weight in ((64, 0.5), (16, 0.3), (6, 0.2)):
+        for cell, weight in ((64, 0.4), (12, 0.3), (3, 0.3)):  # fine enough that a quarter of a pixel shows
             noise = torch.rand(1, 3, rows // cell + 2, columns // cell + 2, generator=generator)
             picture += weight * F.interpolate(noise, size=(rows, columns), mode="bicubic").clamp(0, 1)
         return picture

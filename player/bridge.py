@@ -212,7 +212,12 @@ class Bridge:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("bridge", help="started by drba.lua: publishes in-between frames to one mpv")
+    parser = subparsers.add_parser(
+        "bridge",
+        help="started by drba.lua: publishes in-between frames to one mpv",
+        description="Started by drba.lua, the script in mpv; nothing to start by hand. Decodes the film, asks drba-server for "
+        "in-betweens, and publishes both as a video track to the one mpv that owns the socket.",
+    )
     parser.add_argument("--ipc", required=True, metavar="SOCKET", help="mpv's input-ipc-server")
     parser.add_argument("--owned-folder", metavar="DIR", help="folder of that socket, removed when mpv is gone")
     parser.add_argument("--log", metavar="FILE", type=Path, help="log file (default: bridge.log in the log folder)")

@@ -13,12 +13,12 @@ from drba.errors import DrbaError
 #: Each command's module here, whose `add_parser` declares it. Only the one that is asked for is imported: mpv's viewer waits
 #: for `drba bridge`.
 COMMANDS = {
-    "setup": "setup",
-    "doctor": "doctor",
-    "uninstall-script": "setup",
+    "setup": "setup.command",
+    "doctor": "setup.doctor",
+    "uninstall-script": "setup.command",
     "models": "models_cli",
     "engines": "engines_cli",
-    "bench": "bench",
+    "bench": "bench.command",
     "status": "server_cli",
     "stop": "server_cli",
     "logs": "server_cli",
@@ -33,7 +33,9 @@ EPILOG = (
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The whole parser, or that of the one command that will be run."""
-    parser = argparse.ArgumentParser("drba", description="Tools of drba-player.", epilog=EPILOG)
+    parser = argparse.ArgumentParser(
+        "drba", description="Tools around drba-player: in-between frames for films in mpv.", epilog=EPILOG
+    )
     parser.add_argument("--version", action="version", version=f"drba-player {drba.__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     modules = [COMMANDS[command]] if command in COMMANDS else list(dict.fromkeys(COMMANDS.values()))

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 from .costs import Costs
 from .lead import Lead
-from .levels import Level, Mode, Renderer, level_for
+from .levels import Level, Mode, ModelAtScale, level_for
 
 LATE_FRAMES, LATE_WITHIN_S = 3, 1.0  # so many within this time are too many
 GRACE_S = 1.0  # after the start of a stream: the first frames wait for the decoder, and mpv for them
+WARM_UP_S = 3.0  # after the start of the film, when a server, its threads and fresh memory cost more than they will
+TOO_MUCH = 2.5  # use of the time that no warming up explains
 STEADY_S = 2.0  # how long there must be room for a better level
 ROOM = 0.7  # predicted use of the time at which a level is entered, until it has worked with more
 FITS = 0.8  # predicted use of a level to fall back to
@@ -39,7 +41,7 @@ class _Record:
     """Experience with one level. Uses are shares of the time."""
 
     worked: float = 0.0  # highest use that it kept up with
-    failed: float = 0.0  # use at the last failed step up
+    predicted: float = 0.0  # use predicted at the last step up
     retry_at: float = 0.0
     backoff_s: float = 0.0
     held_s: float = 0.0
@@ -65,7 +67,7 @@ class Controller:
         mode: Mode = Mode.AUTO,
         clock: Callable[[], float] = time.monotonic,
         start: int = 0,
-        calm_ms: Mapping[Renderer, float] | None = None,
+        calm_ms: Mapping[ModelAtScale, float] | None = None,
         worked: Mapping[str, float] | None = None,
     ) -> None:
         """`start` (a place in `levels`), `calm_ms` and `worked` are what is remembered of this machine."""
@@ -81,11 +83,11 @@ class Controller:
         self._speed = 1.0
         self._records = [_Record((worked or {}).get(level.name, 0.0)) for level in levels]
         self._late: deque[float] = deque(maxlen=LATE_FRAMES)
-        self._entered_at = self._clean_since = self._decided_at = self._stream_at = clock()
+        self._began_at = self._entered_at = self._clean_since = self._decided_at = self._stream_at = clock()
         self._climbed = False  # whether the level was entered by a step up
-        self._probed: Renderer | None = None
+        self._probed: ModelAtScale | None = None
         self._probe_at = 0.0
-        self._not_before: dict[Renderer, float] = {}
+        self._not_before: dict[ModelAtScale, float] = {}
 
     @property
     def level(self) -> Level:
@@ -116,7 +118,7 @@ class Controller:
         """How long it has decided."""
         return sum(record.held_s for record in self._records)
 
-    def wanted(self) -> list[Renderer]:
+    def wanted(self) -> list[ModelAtScale]:
         """Renderers to have at hand: those of this level and the better ones, and the flow-only ones, which cost nothing."""
         return list(
             dict.fromkeys(
@@ -148,7 +150,7 @@ class Controller:
         self._late.clear()
         self._stream_at = self._clean_since = self._clock()
 
-    def rendered(self, renderer: Renderer, cost_ms: float) -> None:
+    def rendered(self, renderer: ModelAtScale, cost_ms: float) -> None:
         """An in-between was rendered, for the viewer or as a probe."""
         self.costs.add(renderer, cost_ms)
         if renderer is self._probed:
@@ -166,7 +168,7 @@ class Controller:
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
-    def decide(self, speed: float, can: Callable[[Renderer], bool]) -> bool:
+    def decide(self, speed: float, can: Callable[[ModelAtScale], bool]) -> bool:
         """To be called at every triplet; True where the level changed. `can`: whether a renderer is at hand."""
         now = self._clock()
         self._records[self.index].held_s += min(now - self._decided_at, 1.0)
@@ -188,13 +190,14 @@ class Controller:
             return False
         use = self.use
         keeps_up = max(1.0, self._records[self.index].worked)
+        if now - self._began_at < WARM_UP_S:
+            return self._too_late(now) and use is not None and use > TOO_MUCH
         return self._too_late(now) or (self.lead.falling and use is not None and use > keeps_up)
 
-    def _step_down(self, now: float, can: Callable[[Renderer], bool]) -> bool:
+    def _step_down(self, now: float, can: Callable[[ModelAtScale], bool]) -> bool:
         current = self.level.renderer
         assert current is not None
         record = self._records[self.index]
-        record.failed = self.use or 1.0
         if self._climbed and now - self._entered_at < TRIAL_S:
             record.backoff_s = min(LAST_RETRY_S, max(FIRST_RETRY_S, 2 * record.backoff_s))
             record.retry_at = now + record.backoff_s
@@ -207,7 +210,7 @@ class Controller:
         self._enter(target, self._why_too_much(current))
         return True
 
-    def _why_too_much(self, current: Renderer) -> str:
+    def _why_too_much(self, current: ModelAtScale) -> str:
         latest_ms, calm_ms = self.costs.latest_ms(current), self.costs.calm_ms(current)
         if latest_ms and calm_ms and latest_ms > BUSY * calm_ms:
             return "the machine is busy"
@@ -217,7 +220,7 @@ class Controller:
             else "this machine is too slow for more"
         )
 
-    def _fits(self, level: Level, current: Renderer, inflation: float, can: Callable[[Renderer], bool]) -> bool:
+    def _fits(self, level: Level, current: ModelAtScale, inflation: float, can: Callable[[ModelAtScale], bool]) -> bool:
         """Whether a level below can be fallen back to; what has never been measured can."""
         if level.renderer is None:
             return True
@@ -232,7 +235,7 @@ class Controller:
             cost_ms = None if latest_ms is None else latest_ms * halved
         return cost_ms is None or level.use(cost_ms, self._speed) < FITS
 
-    def _step_up(self, now: float, can: Callable[[Renderer], bool]) -> bool:
+    def _step_up(self, now: float, can: Callable[[ModelAtScale], bool]) -> bool:
         since = max(self._entered_at, self._late[-1] if self._late else 0.0)
         if now - since < STEADY_S or self.lead.falling:
             return False
@@ -240,17 +243,18 @@ class Controller:
             renderer = self.levels[index].renderer
             assert renderer is not None
             cost_ms = self.costs.steady_ms(renderer, STEADY_S) if can(renderer) else None
-            if cost_ms is not None and self.levels[index].use(cost_ms, self._speed) < self._room(index, now):
+            use = None if cost_ms is None else self.levels[index].use(cost_ms, self._speed)
+            if use is not None and use < self._room(index, now):
                 self._enter(index, "there is time for it")
-                self._climbed = True
+                self._climbed, self._records[index].predicted = True, use
                 return True
         return False
 
     def _room(self, index: int, now: float) -> float:
-        """Predicted use below which a level is entered."""
+        """Predicted use below which a level is entered; after a prediction that was wrong, a much lower one for a while."""
         record = self._records[index]
         room = max(ROOM, 1.1 * record.worked)
-        return min(room, ROOM * record.failed) if now < record.retry_at else room
+        return min(room, ROOM * record.predicted) if now < record.retry_at else room
 
     def _learn(self, now: float) -> None:
         """From a level that holds."""
@@ -274,25 +278,19 @@ class Controller:
             return
         self.index, self.why = index, why
         self.changes.append(Change(self._clock(), self.level, why))
-        self._entered_at = self._clean_since = self._clock()
+        self._began_at = self._entered_at = self._clean_since = self._clock()
         self._climbed = False
         self._late.clear()
 
     # --- probes -------------------------------------------------------------------------------------------------------
 
-    def probe(self, can: Callable[[Renderer], bool]) -> Renderer | None:
+    def probe(self, can: Callable[[ModelAtScale], bool]) -> ModelAtScale | None:
         """The renderer to measure with the next triplet, if any: one of the better levels', in turn, as long as the last one
-        did not fit."""
+        did not fit; or one to fall back to whose cost nobody knows."""
         now = self._clock()
-        use = self.use
-        if self.mode is not Mode.AUTO or now < self._probe_at or (use is not None and use > SPARE_FOR_PROBES):
+        if self.mode is not Mode.AUTO or now < self._probe_at:
             return None
-        better = dict.fromkeys(level.renderer for level in self.levels[: self.index])
-        due = [
-            renderer
-            for renderer in better
-            if renderer and renderer != self.level.renderer and can(renderer) and now >= self._not_before.get(renderer, 0)
-        ]  # fmt: skip
+        due = self._unknown(can) or self._better(can, now)
         if not due:
             return None
         self._probe_at = now + PROBE_S
@@ -302,7 +300,26 @@ class Controller:
             self._probed = due[(due.index(self._probed) + 1) % len(due)]
         return self._probed
 
-    def _fitted(self, renderer: Renderer | None, now: float) -> bool:
+    def _unknown(self, can: Callable[[ModelAtScale], bool]) -> list[ModelAtScale]:
+        below = dict.fromkeys(level.renderer for level in self.levels[self.index + 1 :] if level.renderer)
+        return [
+            renderer
+            for renderer in below
+            if renderer != self.level.renderer and can(renderer) and self.costs.calm_ms(renderer) is None
+        ]
+
+    def _better(self, can: Callable[[ModelAtScale], bool], now: float) -> list[ModelAtScale]:
+        use = self.use
+        if use is not None and use > SPARE_FOR_PROBES:
+            return []
+        better = dict.fromkeys(level.renderer for level in self.levels[: self.index])
+        return [
+            renderer
+            for renderer in better
+            if renderer and renderer != self.level.renderer and can(renderer) and now >= self._not_before.get(renderer, 0)
+        ]  # fmt: skip
+
+    def _fitted(self, renderer: ModelAtScale | None, now: float) -> bool:
         """Whether the last measured cost of a renderer has room for one of its better levels."""
         cost_ms = self.costs.latest_ms(renderer) if renderer else None
         return cost_ms is not None and any(

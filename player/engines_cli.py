@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drba.errors import DrbaError, InputError
-from drba.models import ModelSpec, find
+from drba.models import find
+from engines.built import request_for
 from engines.engine_cache import EngineCache, Entry
 
 if TYPE_CHECKING:
-    import torch
-
-    from drba.networks.interpolator import Interpolator
     from engines.build import Builder, EngineRequest
 
 INTERRUPTED = 1
@@ -55,16 +53,21 @@ class EngineSet:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("engines", help="build, list, check and remove TensorRT engines")
+    parser = subparsers.add_parser(
+        "engines",
+        help="build, list, check and remove TensorRT engines",
+        description="An engine is a network that TensorRT has compiled for one NVIDIA card and one size of picture: the fastest "
+        "way to run it. Building takes minutes, once; a film that needs one plays meanwhile. Without a card there are none.",
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     building = actions.add_parser("build", help="build and verify a model's engines now; playing does so by itself")
-    building.add_argument("model", metavar="MODEL")
-    building.add_argument("sizes", nargs="*", metavar="SIZE", help="such as 1280x720 (default: 1920x1080)")
-    building.add_argument("--scale", type=float, default=1.0, help="optical flow scale (default: 1)")
+    building.add_argument("model", metavar="MODEL", help="a RIFE or DistilDRBA network of `drba models list`")
+    building.add_argument("sizes", nargs="*", metavar="SIZE", help="of the film, such as 1280x720 (default: 1920x1080)")
+    building.add_argument("--scale", type=float, default=1.0, metavar="S", help="as --scale of the player (default: 1)")
     building.set_defaults(run=run_build)
 
-    listing = actions.add_parser("list", help="every engine that is kept")
+    listing = actions.add_parser("list", help="every engine that is kept, and how well it agrees with PyTorch")
     listing.set_defaults(run=run_list)
 
     verifying = actions.add_parser(
@@ -93,7 +96,8 @@ def run_build(arguments: argparse.Namespace) -> int:
     sizes = [parse_size(text) for text in arguments.sizes] or [SIZE_DEFAULT]
     builder, cache, status = make_builder(), EngineCache(), 0
     for width, height in sizes:
-        status = max(status, _build(request_for(model, width, height, arguments.scale, builder), builder, cache))
+        request = request_for(model, width, height, arguments.scale, builder)
+        status = max(status, _build(request, builder, cache))
     return status
 
 
@@ -164,10 +168,10 @@ def run_verify(arguments: argparse.Namespace) -> int:
         elif verdict is None or not verdict["accepted"]:
             print(f"{found.title}: {_state(found, cache)}")
         else:
-            model = find(found.key["model"])
-            request = request_for(model, found.key["width"], found.key["height"], found.key["scale"], builder)
+            key = found.key
             try:
-                difference = compared_again(request, builder, cache, found.key["precision"])
+                request = request_for(find(key["model"]), key["width"], key["height"], key["scale"], builder)
+                difference = compared_again(request, builder, cache, key["precision"])
             except DrbaError as error:
                 print(f"drba: {error}", file=sys.stderr)
                 status = 1
@@ -220,23 +224,6 @@ def engine_sets(cache: EngineCache) -> list[EngineSet]:
             key = {name: value for name, value in entry.key.items() if name not in ("kind", "part")}
             sets.setdefault(json.dumps(key, sort_keys=True), EngineSet(key)).entries.append(entry)
     return sorted(sets.values(), key=lambda found: found.title)
-
-
-def request_for(model: ModelSpec, width: int, height: int, scale: float, builder: Builder) -> EngineRequest:
-    """ModelError where the model is not installed."""
-    import drba
-    from engines.build import EngineRequest
-
-    loaded: dict[torch.dtype, Interpolator] = {}
-
-    def load(dtype: torch.dtype) -> Interpolator:
-        if dtype not in loaded:
-            loaded[dtype] = drba.load(model.name, device=builder.device, dtype=dtype, scale=scale, mode="fast")
-        return loaded[dtype]
-
-    import torch
-
-    return EngineRequest(model.name, *load(torch.float16).padded_size(height, width), scale, load)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from .controller import Controller
 from .decoder import Decoder
 from .http_server import Track
 from .level_memory import LevelMemory, Remembered, film_kind
-from .levels import SOURCE_LEVEL, Mode, Renderer, ladder, parse_mode
+from .levels import SOURCE_LEVEL, Mode, ModelAtScale, ladder, parse_mode
 from .location import ffmpeg_options, locate
 from .playhead import Playhead
 from .rates import output_rate
@@ -161,7 +161,7 @@ class Film:
         """The levels below what the film's session turned out to render with; begin with the one that worked last time."""
         assert self._session is not None
         self._laddered = self._session.model
-        best = Renderer(self._session.model, self.spec.scale)
+        best = ModelAtScale(self._session.model, self.spec.scale)
         self._sessions.put(best, self._session)
         levels = ladder(
             best.model, best.scale, self.source_rate, self.rate, self.info.layout, workers=default_workers()
@@ -177,11 +177,13 @@ class Film:
 
     @property
     def _kind(self) -> str:
-        best = Renderer(self.model, self.spec.scale)
+        best = ModelAtScale(self.model, self.spec.scale)
         return film_kind(best, self.source_rate, self.rate, self.info.layout)
 
-    async def _open_session(self, renderer: Renderer) -> Session:
+    async def _open_session(self, renderer: ModelAtScale) -> Session:
         engine = self.spec.engine if renderer.model == self.model else "auto"
+        if engine == "auto" and renderer.model == self.model and self.engine == "tensorrt":
+            engine = "torch-cuda"  # "auto" would build an engine for it, just when there is no time to spare
         spec = replace(self.spec, model=renderer.model, scale=renderer.scale, engine=engine)
         return await self._client.open_session(spec, self._pool)
 

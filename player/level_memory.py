@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from drba.kept import KeptFacts
 from drba.pixels import FrameLayout
-from engines.calibration import CACHE_DIR_ENV
 
-from .levels import Renderer
+from .levels import ModelAtScale
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +25,11 @@ class Remembered:
     """`level` by name, empty where nothing is remembered; milliseconds by renderer; use of the time by level."""
 
     level: str = ""
-    calm_ms: Mapping[Renderer, float] = field(default_factory=dict)
+    calm_ms: Mapping[ModelAtScale, float] = field(default_factory=dict)
     worked: Mapping[str, float] = field(default_factory=dict)
 
 
-def film_kind(renderer: Renderer, source: Fraction, output: Fraction, layout: FrameLayout) -> str:
+def film_kind(renderer: ModelAtScale, source: Fraction, output: Fraction, layout: FrameLayout) -> str:
     """What a memory is of: this machine, the best renderer, the picture's size and both rates."""
     size = f"{layout.width}x{layout.height}/{layout.format.name}"
     rates = f"{float(source):.3f}-{float(output):.3f}"
@@ -46,36 +41,21 @@ class LevelMemory:
     at the best level."""
 
     def __init__(self) -> None:
-        folder = os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False)
-        self.path = Path(folder) / "levels.json"
+        self.facts = KeptFacts("levels.json")
 
     def recall(self, kind: str) -> Remembered:
-        entry = self._read().get(kind, {})
+        entry = self.facts.read().get(kind, {})
         try:
-            calm_ms = {Renderer(str(model), float(scale)): float(ms) for model, scale, ms in entry["calm_ms"]}
+            calm_ms = {ModelAtScale(str(model), float(scale)): float(ms) for model, scale, ms in entry["calm_ms"]}
             worked = {str(level): float(use) for level, use in entry["worked"].items()}
             return Remembered(str(entry["level"]), calm_ms, worked)
         except (AttributeError, KeyError, TypeError, ValueError):
             return Remembered()
 
     def keep(self, kind: str, what: Remembered) -> None:
-        entries: dict[str, Any] = self._read()
+        entries: dict[str, Any] = self.facts.read()
         entries.pop(kind, None)
         calm_ms = [[renderer.model, renderer.scale, round(ms, 2)] for renderer, ms in what.calm_ms.items()]
         worked = {level: round(use, 3) for level, use in what.worked.items()}
         entries[kind] = {"level": what.level, "calm_ms": calm_ms, "worked": worked}
-        kept = dict(list(entries.items())[-KINDS:])
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False) as file:
-                json.dump(kept, file, indent=1)
-            os.replace(file.name, self.path)
-        except OSError as error:
-            log.warning("the levels that worked cannot be kept in %s: %s", self.path, error.strerror)
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
+        self.facts.write(dict(list(entries.items())[-KINDS:]))

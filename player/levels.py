@@ -30,7 +30,7 @@ class Mode(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Renderer:
+class ModelAtScale:
     """What a session at the server is opened for: a model and its optical flow scale."""
 
     model: str
@@ -43,7 +43,7 @@ class Level:
 
     name: str
     drawn: Drawn
-    renderer: Renderer | None = None  # None: source frames only
+    renderer: ModelAtScale | None = None  # None: source frames only
     per_s: float = 0.0
     workers: int = 1
 
@@ -67,16 +67,16 @@ def ladder(
     levels: list[Level] = []
     flow_scale = scale
     if model != "flow":
-        best = Renderer(model, scale)
+        best = ModelAtScale(model, scale)
         levels.append(Level(model, Drawn.ALL, best, every_s))
         if fewer:
             levels.append(Level(f"{model} at 2x", Drawn.DOUBLED, best, doubled_s))
-        levels.append(Level(f"{model}, coarse flow", Drawn.ALL, Renderer(model, scale / 2), every_s))
+        levels.append(Level(f"{model}, coarse flow", Drawn.ALL, ModelAtScale(model, scale / 2), every_s))
         flow_scale = 1.0
-    flow = Renderer("flow", flow_scale)
+    flow = ModelAtScale("flow", flow_scale)
     levels.append(Level("flow", Drawn.ALL, flow, every_s, workers))
     if flow_cost(layout, flow_scale / 2) <= WORTHWHILE * flow_cost(layout, flow_scale):
-        levels.append(Level("flow, coarse", Drawn.ALL, Renderer("flow", flow_scale / 2), every_s, workers))
+        levels.append(Level("flow, coarse", Drawn.ALL, ModelAtScale("flow", flow_scale / 2), every_s, workers))
     if fewer:
         levels.append(Level("flow at 2x", Drawn.DOUBLED, flow, doubled_s, workers))
     return (*levels, SOURCE_LEVEL)

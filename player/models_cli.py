@@ -22,15 +22,19 @@ INTERRUPTED = 1
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("models", help="list, fetch, check and import the networks' weights")
+    parser = subparsers.add_parser(
+        "models",
+        help="list, fetch, check and import the networks' weights",
+        description="The networks that can draw in-betweens, and the files with their weights. The flow model needs none.",
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     listing = actions.add_parser("list", help="every model, and which are installed")
     listing.set_defaults(run=run_list)
 
     fetching = actions.add_parser("fetch", help="download models; an interrupted download is gone on with")
-    fetching.add_argument("names", nargs="+", metavar="NAME")
-    fetching.add_argument("--force", action="store_true", help="download what is installed and intact too")
+    fetching.add_argument("names", nargs="+", metavar="NAME", help="as in `drba models list`")
+    fetching.add_argument("--force", action="store_true", help="download again what is installed and intact")
     fetching.add_argument(
         "--mirror",
         metavar="URL",
@@ -38,18 +42,18 @@ def add_parser(subparsers: Any) -> None:
     )
     fetching.set_defaults(run=run_fetch)
 
-    verifying = actions.add_parser("verify", help="compare installed files with their digests")
+    verifying = actions.add_parser("verify", help="compare installed files with their digests (checksums)")
     verifying.add_argument("names", nargs="*", metavar="NAME", help="(default: all that are installed)")
     verifying.set_defaults(run=run_verify)
 
-    importing = actions.add_parser("import", help="install a checkpoint, or a folder of them, that you have")
+    importing = actions.add_parser("import", help="install files of weights that you have already")
     importing.add_argument("path", type=Path, metavar="PATH", help=".pkl, .pth or .safetensors, or a folder")
     importing.add_argument("--model", metavar="NAME", help="which model it is, where its tensors do not tell")
     importing.add_argument("--force", action="store_true", help="replace an installed model by other tensors")
     importing.set_defaults(run=run_import)
 
     path = actions.add_parser("path", help="print the folder of the weights, or of one model's")
-    path.add_argument("name", nargs="?", metavar="NAME")
+    path.add_argument("name", nargs="?", metavar="NAME", help="(default: the folder of all)")
     path.set_defaults(run=run_path)
 
 

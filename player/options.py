@@ -73,9 +73,20 @@ OPTIONS = (
         "frames a second to show: auto (the display's rate if known, else twice the film's), display, 2x, 60, 60000/1001",
         metavar="RATE",
     ),
-    Option("model", "auto", "what draws the in-betweens; see `drba bench`", metavar="NAME"),
-    Option("engine", "auto", "how the model is executed", metavar="NAME"),
-    Option("scale", 1.0, "optical flow scale: 0.5 faster, 2 finer", 0.25, 4.0, "S"),
+    Option(
+        "model",
+        "auto",
+        "what draws the in-betweens: auto (the best installed one that is fast enough here), flow (needs no network), "
+        "or a network of `drba models list`",
+        metavar="NAME",
+    ),
+    Option(
+        "engine",
+        "auto",
+        "what runs the model: auto (the best that works here), tensorrt, torch-cuda (NVIDIA cards), torch-cpu, cpu (flow)",
+        metavar="NAME",
+    ),
+    Option("scale", 1.0, "size at which motion is estimated: 0.5 faster, 2 finer", 0.25, 4.0, "S"),
     Option(
         "quality",
         "auto",
@@ -83,7 +94,14 @@ OPTIONS = (
         metavar="MODE",
     ),
     Option("scdet", True, "find scene cuts and do not interpolate across them"),
-    Option("scdet_threshold", 0.3, "SSIM below which two frames are a cut; larger finds more", 0.0, 1.0, "T"),
+    Option(
+        "scdet_threshold",
+        0.3,
+        "similarity (SSIM, 0 to 1) below which two frames are a cut; larger finds more",
+        0.0,
+        1.0,
+        "T",
+    ),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 #: When drba.lua begins with DRBA on.
@@ -123,17 +141,25 @@ def load_config(path: Path | None = None) -> dict[str, Value]:
     return {name: BY_NAME[name].check(value, str(path)) for name, value in data.items()}
 
 
-def add_arguments(parser: argparse.ArgumentParser, aliases: Mapping[str, Sequence[str]] | None = None) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    aliases: Mapping[str, Sequence[str]] | None = None,
+    *,
+    leave_out: Sequence[str] = (),
+    helps: Mapping[str, str] | None = None,
+) -> None:
     """One argument an option; absent ones are None, so that the config file shows through.
 
-    `aliases` are further flags by option name.
+    By option name: `aliases` are further flags, `leave_out` those that the program does not have, `helps` other help texts.
     """
     for option in OPTIONS:
+        if option.name in leave_out:
+            continue
         flags = (option.flag, *(aliases or {}).get(option.name, ()))
+        text = (helps or {}).get(option.name, f"{option.help} (default: {lua_value(option.default)})")
         if isinstance(option.default, bool):
-            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, default=None, help=option.help)
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
-            text = f"{option.help} (default {option.default})"
             parser.add_argument(*flags, dest=option.name, default=None, metavar=option.metavar, help=text)
 
 
@@ -145,7 +171,7 @@ def resolve(arguments: argparse.Namespace, config: dict[str, Value]) -> dict[str
     """Command line over config file over defaults."""
     resolved = defaults() | config
     for option in OPTIONS:
-        given = getattr(arguments, option.name)
+        given = getattr(arguments, option.name, None)
         if given is not None:
             resolved[option.name] = option.check(given, option.flag)
     return resolved

@@ -8,10 +8,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import platformdirs
-
 import drba
 from drba.errors import DrbaError
+from drba.kept import cache_folder
 
 
 def lua_script() -> Path:
@@ -34,9 +33,9 @@ def drba_program() -> str:
 
 def demo_clip() -> Path:
     """The clip that the program draws itself; drawn once for each version, which takes some seconds."""
-    clip = Path(platformdirs.user_cache_dir("drba-player", appauthor=False)) / f"demo-{drba.__version__}.mkv"
+    clip = cache_folder() / f"demo-{drba.__version__}.mkv"
     if not clip.exists():
-        from .demo import make_demo
+        from .demo.clip import make_demo
 
         print("drawing the demo clip ...", flush=True)
         make_demo(clip)

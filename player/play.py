@@ -13,11 +13,15 @@ from typing import Any
 import drba
 from drba.errors import DrbaError, InputError
 
-from . import mpv_config, options, paths
+from . import options, paths
 from .report import Report
+from .setup import mpv_config
 from .source import check_input
 
 SAMPLE_INTERVAL_S = 0.1
+DESCRIPTION = """\
+Play films in a window of mpv's own (libmpv, with your mpv configuration) with in-between frames that keep the animators'
+rhythm. To have the same in every mpv: drba setup."""
 EPILOG = """\
 Everything after -- goes to mpv: drba-player film.mkv -- --fs --start=60. In the window, D turns DRBA off and on.
 Defaults can be set in {config}."""
@@ -26,7 +30,7 @@ Defaults can be set in {config}."""
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "drba-player",
-        description="Play films in mpv with in-between frames that keep the animators' rhythm.",
+        description=DESCRIPTION,
         epilog=EPILOG.format(config=options.config_path()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -38,6 +38,12 @@ ALIASES = {
     "scdet": ("-s", "--enable_scdet"),
     "scdet_threshold": ("-st", "--scdet_threshold"),
 }
+#: What means something else here, or nothing: there is no display, and no frame can be late.
+HELPS = {"fps": "frames a second of the output: 60, 60000/1001, 59.94, 2.5x (default: twice the film's)"}
+LEFT_OUT = ("quality",)
+DESCRIPTION = """\
+Render a film with in-between frames that keep the animators' rhythm. Sound, subtitles, fonts, chapters and colours of
+the source are kept. What an interrupted render has made is kept too: --resume goes on."""
 EPILOG = """\
 Examples:
   drba-render film.mkv film-60.mkv --fps 60
@@ -51,8 +57,7 @@ Ctrl+C stops; the same command with --resume goes on."""
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "drba-render",
-        description="Render a film with in-between frames that keep the animators' rhythm. Sound, subtitles, fonts, chapters "
-        "and colours of the source are kept.",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -67,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the output, as DRBA takes it; a folder for several films"
     )
-    options.add_arguments(parser, ALIASES)
+    options.add_arguments(parser, ALIASES, leave_out=LEFT_OUT, helps=HELPS)
     parser.add_argument(
         "-t", "--times", type=_times, metavar="N", help="N times the source's frame rate, instead of --fps"
     )
@@ -84,10 +89,17 @@ def make_parser() -> argparse.ArgumentParser:
     encoding.add_argument(
         "--codec", metavar="NAME", help="FFmpeg's encoder (default: libx264; libx265 for 10 bits and HDR)"
     )
-    encoding.add_argument("--crf", type=_quality, metavar="Q", help="quality, lower is better (default: transparent)")
+    encoding.add_argument(
+        "--crf",
+        type=_quality,
+        metavar="Q",
+        help="quality, lower is better and larger (default: 16, hard to tell from the source)",
+    )
     encoding.add_argument("--preset", metavar="NAME", help="the encoder's preset (default: medium)")
     encoding.add_argument("--pix-fmt", metavar="NAME", help="pixel format (default: the source's)")
-    encoding.add_argument("-hw", "--hwaccel", action="store_true", help="encode with NVENC, if the machine has it")
+    encoding.add_argument(
+        "-hw", "--hwaccel", action="store_true", help="encode on an NVIDIA card (NVENC), if there is one"
+    )
     running = parser.add_argument_group("running")
     running.add_argument("--resume", action="store_true", help="go on with an interrupted render of the same output")
     running.add_argument("--force", action="store_true", help="overwrite the output; discard an unfinished render")
@@ -96,7 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=_segment,
         default=SEGMENT_FRAMES,
         metavar="N",
-        help="what a killed render may lose: N to 2N output frames (default: %(default)s)",
+        help="output frames of a segment: a killed render loses the last one, N to 2N frames (default: %(default)s)",
     )
     running.add_argument(
         "--server",
@@ -108,7 +120,7 @@ def make_parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="render on a Ray cluster (ray://HOST:PORT), or on all of this machine (local)",
+        help="render on several machines with Ray (ray://HOST:PORT), or on all cores and cards of this one (local)",
     )
     running.add_argument("--json-progress", action="store_true", help="one JSON object a line, for programs")
     parser.add_argument("--version", action="version", version=f"drba-render {drba.__version__}")
@@ -159,7 +171,7 @@ def _film(
 ) -> int:
     request = make_request(arguments, source)
     destination = Destination(output, force=arguments.force, resume=arguments.resume)
-    open_engine = settled_on(cluster, source) if cluster else opener(_server(arguments.server))
+    open_engine = settled_on(cluster, source) if cluster else opener(_server(arguments.server), display.note, stop)
     prepared = prepare(request, destination, open_engine)
     try:
         for note in prepared.notes:

@@ -100,7 +100,7 @@ class Report:
         path.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
 
     def summary(self) -> str:
-        """Two lines for a terminal."""
+        """A few lines for a terminal."""
         data = self.as_dict()
         if not data["output_frames"]:
             return "DRBA showed no frames."
@@ -108,12 +108,16 @@ class Report:
         difference = (
             f"median {av['median']} ms, p95 {av['p95']} ms" if av["samples"] else "unknown (no sound was played)"
         )
-        return (
+        lines = (
             f"{data['source_fps']:.3f} -> {data['output_fps']:.3f} fps with {data['model']} on {data['engine']}: "
             f"{data['output_frames']} frames, {data['interpolated_frames']} interpolated, {data['held_frames']} held, "
             f"{data['cut_frames']} at cuts, {data['late_frames']} late.\n"
             f"mpv dropped {data['mpv_dropped_frames']}; A/V difference {difference}."
         )
+        shares = data["level_shares"]
+        if len(shares) > 1:
+            lines += "\nLevels: " + ", ".join(f"{level} {share:.0%}" for level, share in shares.items()) + "."
+        return lines
 
 
 def _shares(by_film: Sequence[dict[str, int]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from drba.errors import DrbaError
 from server.client import RenderResult, Session
 
-from .levels import Renderer
+from .levels import ModelAtScale
 
 log = logging.getLogger(__name__)
 
@@ -35,25 +35,25 @@ class _Place:
 class Sessions:
     """Belongs to the event loop. `close` it before the frame pool."""
 
-    def __init__(self, open_session: Callable[[Renderer], Awaitable[Session]]) -> None:
+    def __init__(self, open_session: Callable[[ModelAtScale], Awaitable[Session]]) -> None:
         self._open_session = open_session
-        self._places: dict[Renderer, _Place] = {}
+        self._places: dict[ModelAtScale, _Place] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def put(self, renderer: Renderer, session: Session) -> None:
+    def put(self, renderer: ModelAtScale, session: Session) -> None:
         """A session that is open already; where it went over to a better model, its old place is given up."""
         self._places = {key: place for key, place in self._places.items() if place.session is not session}
         self._places[renderer] = _Place(session, wanted_at=time.monotonic())
 
-    def get(self, renderer: Renderer | None) -> Session | None:
+    def get(self, renderer: ModelAtScale | None) -> Session | None:
         place = self._places.get(renderer) if renderer else None
         return place.session if place else None
 
-    def ready(self, renderer: Renderer | None) -> bool:
+    def ready(self, renderer: ModelAtScale | None) -> bool:
         session = self.get(renderer)
         return session is not None and session.ready
 
-    def want(self, renderers: Iterable[Renderer]) -> None:
+    def want(self, renderers: Iterable[ModelAtScale]) -> None:
         """Have these open, in the background; what could not be opened once is not tried again for this film."""
         now = time.monotonic()
         for renderer in renderers:
@@ -68,7 +68,7 @@ class Sessions:
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
 
-    async def _open(self, renderer: Renderer, place: _Place) -> None:
+    async def _open(self, renderer: ModelAtScale, place: _Place) -> None:
         try:
             place.session = await self._open_session(renderer)
         except DrbaError as error:
@@ -90,15 +90,15 @@ class Sessions:
 
     # --- latency ------------------------------------------------------------------------------------------------------
 
-    def latency_s(self, renderer: Renderer) -> float:
+    def latency_s(self, renderer: ModelAtScale) -> float:
         return self._places[renderer].latency_s
 
-    def answered(self, renderer: Renderer, result: RenderResult) -> None:
+    def answered(self, renderer: ModelAtScale, result: RenderResult) -> None:
         if (place := self._places.get(renderer)) is not None:
             change_s = result.round_trip_ms / 1000 - place.latency_s
             place.latency_s += change_s * (SLOWER_WEIGHT if change_s > 0 else FASTER_WEIGHT)
 
-    def doubt(self, renderer: Renderer) -> None:
+    def doubt(self, renderer: ModelAtScale) -> None:
         """A request was not made, for its answer would be late."""
         self._places[renderer].latency_s *= DOUBT
 

@@ -127,6 +127,7 @@ class VideoSource:
 
     def close(self) -> None:
         self._container.close()
+        del self._container, self._stream, self._first  # whose codec keeps its threads as long as anybody refers to it
 
     def frames_from(self, time_s: Fraction) -> Iterator[DecodedFrame]:
         """Frames in order of time, from a key frame at or before `time_s` on: the caller drops those it does not need."""

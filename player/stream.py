@@ -17,7 +17,7 @@ from server.shared import FramePool
 
 from .controller import Controller
 from .decoder import Decoder, Run, SourceSlot
-from .levels import Level, Renderer
+from .levels import Level, ModelAtScale
 from .plan import Kind, PlannedOutput
 from .playhead import Playhead
 from .sessions import Sessions
@@ -251,7 +251,7 @@ class OutputStream:
         finally:
             pool.release(*outputs.values())
 
-    async def _server_or_need(self, renderer: Renderer, number: int) -> None:
+    async def _server_or_need(self, renderer: ModelAtScale, number: int) -> None:
         """Wait until the server is there, or mpv needs the frame soon."""
         context = self._context
         while (session := context.sessions.get(renderer)) is None or not session.ready:
@@ -261,13 +261,13 @@ class OutputStream:
                 return
             await asyncio.sleep(SERVER_POLL_S)
 
-    def _worth_asking(self, renderer: Renderer, number: int) -> bool:
+    def _worth_asking(self, renderer: ModelAtScale, number: int) -> bool:
         """Whether it can be ready: what cannot is not begun, so that the frames after it can be."""
         sessions = self._context.sessions
         return sessions.ready(renderer) and self._slack_s(number) > sessions.latency_s(renderer)
 
     def _ask(
-        self, renderer: Renderer, triplet: PlannedTriplet[SourceSlot], outputs: Mapping[float | None, int]
+        self, renderer: ModelAtScale, triplet: PlannedTriplet[SourceSlot], outputs: Mapping[float | None, int]
     ) -> asyncio.Future[RenderResult] | None:
         session = self._context.sessions.get(renderer)
         assert session is not None
@@ -290,12 +290,13 @@ class OutputStream:
         answer.add_done_callback(partial(self._measure, renderer, len(times)))
         return answer
 
-    def _measure(self, renderer: Renderer, count: int, answer: asyncio.Future[RenderResult]) -> None:
+    def _measure(self, renderer: ModelAtScale, count: int, answer: asyncio.Future[RenderResult]) -> None:
         if not answer.cancelled() and answer.exception() is None:
-            result = answer.result()
-            self._context.sessions.answered(renderer, result)
-            self._context.controller.rendered(renderer, result.render_ms / count)
-            self._context.stats.rendered(result.render_ms / count)
+            context, result = self._context, answer.result()
+            context.sessions.answered(renderer, result)
+            context.controller.rendered(renderer, result.render_ms / count)
+            if renderer == context.controller.level.renderer:  # else a probe's
+                context.stats.rendered(result.render_ms / count)
 
     def _probe(self, triplet: PlannedTriplet[SourceSlot]) -> None:
         """Have another level's renderer measured, if the controller wants to know; the picture is thrown away."""

@@ -28,6 +28,8 @@ from .service import Server
 log = logging.getLogger("drba.server")
 
 DEFAULT_IDLE_TIMEOUT_S = 600.0
+DESCRIPTION = """The background process that renders in-between frames for every player of this user. It starts by itself when
+DRBA is turned on, and ends after ten idle minutes: `drba status`, `drba stop` and `drba logs` are all that is needed of it."""
 
 
 def open_renderer(spec: StreamSpec) -> StreamRenderer:
@@ -43,16 +45,18 @@ def installed_models() -> list[str]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="drba-server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="drba-server", description=DESCRIPTION)
     parser.add_argument(
         "--idle-timeout",
         type=float,
         default=DEFAULT_IDLE_TIMEOUT_S,
         metavar="SECONDS",
-        help="end after so long without work (default: %(default)g)",
+        help="end after so many seconds without work (default: %(default)g)",
     )
     parser.add_argument(
-        "--endpoint", metavar="URL", help="ipc://PATH or tcp://ADDRESS:PORT (default: a private unix socket)"
+        "--endpoint",
+        metavar="URL",
+        help="where to listen, ipc://PATH or tcp://ADDRESS:PORT (default: a private unix socket)",
     )
     parser.add_argument(
         "--workers", type=int, default=default_workers(), metavar="N", help="threads that render (default: %(default)d)"

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drba.pixels import Plane
-from player.demo import SAMPLE_RATE, ClipSpec, DemoClip, describe_demo, frame_image, make_demo
-from player.demo_scene import ScenePainter, flash_side_px
+from player.demo.clip import SAMPLE_RATE, ClipSpec, DemoClip, describe_demo, frame_image, make_demo
+from player.demo.scene import ScenePainter, flash_side_px
 
 #: 320x180 for four seconds at 23.976 frames a second, encoded with B-frames as films are.
 SMALL = ClipSpec(seconds=4, width=320, height=180, codec_options=(("preset", "veryfast"),))

@@ -27,3 +27,15 @@ def _private_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     yield
     stop_server()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks on one thread: frames of tests are so small that threads mostly wait for each other, tenfold on a machine that
+    others use too."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -21,10 +21,10 @@ import pytest
 
 from drba.pixels import FrameLayout, Plane, pixel_format
 from engines import StreamSpec, open_renderer
-from player.bench_quality import FrameScore, Gap, Picture, Restorer, gaps, most_moving, score_all, summarise
-from player.bench_speed import moving_frames
-from player.demo import ClipSpec, make_demo
-from player.metrics import PSNR_CAP_DB, SsimReference, mse, psnr_db
+from player.bench.metrics import PSNR_CAP_DB, SsimReference, mse, psnr_db
+from player.bench.quality import FrameScore, Gap, Picture, Restorer, gaps, most_moving, score_all, summarise
+from player.bench.speed import moving_frames
+from player.demo.clip import ClipSpec, make_demo
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEDIA = REPOSITORY.parent / "shared" / "media" / "big_buck_bunny_720p24.webm"
@@ -204,7 +204,7 @@ def test_what_cannot_be_measured_is_one_clear_line(arguments: tuple[str | Path, 
 
 
 def test_the_bridge_does_not_import_the_benchmarks() -> None:
-    code = "import sys, player.cli; print([m for m in sys.modules if 'bench_' in m or m == 'rich' or m == 'player.metrics'])"
+    code = "import sys, player.cli; print([m for m in sys.modules if m.startswith('player.bench.') or m == 'rich'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     assert done.stdout.strip() == "[]"
 

@@ -14,9 +14,9 @@ import pytest
 
 from drba.errors import InputError, MediaError
 from drba.pixels import pixel_format
-from player.demo import MATRICES, PRIMARIES, RANGES, TRANSFERS, ClipSpec, frame_image, frame_times_s, make_demo
-from player.demo_planes import planes_from_bgr
-from player.demo_scene import ScenePainter, flash_frames, flash_side_px, storyboard
+from player.demo.clip import MATRICES, PRIMARIES, RANGES, TRANSFERS, ClipSpec, frame_image, frame_times_s, make_demo
+from player.demo.planes import planes_from_bgr
+from player.demo.scene import ScenePainter, flash_frames, flash_side_px, storyboard
 
 _MS = Fraction(1, 1000)
 

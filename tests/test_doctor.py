@@ -24,23 +24,14 @@ from drba import weights
 from drba.errors import DrbaError
 from drba.models import find
 from engines.engine_cache import EngineCache
-from player import (
-    doctor,
-    doctor_gpu,
-    doctor_models,
-    doctor_mpv,
-    doctor_system,
-    mpv_config,
-    mpv_facts,
-    paths,
-    script_conf,
-)
+from player import paths
 from player.cli import main
-from player.doctor_check import Check, run_checks
-from player.install import put
-from player.mpv_facts import parse_version
-from player.probe import ask
-from player.probes import probe
+from player.setup import check_gpu, check_models, check_mpv, check_system, doctor, mpv_config, mpv_facts, script_conf
+from player.setup.check import Check, run_checks
+from player.setup.install import put
+from player.setup.mpv_facts import parse_version
+from player.setup.probe import ask
+from player.setup.probes import probe
 from server.client import server_status
 
 STATES = {"ok", "info", "warn", "problem"}
@@ -200,7 +191,7 @@ def test_programs_that_do_not_answer(command: list[str], words: str) -> None:
 def test_whoever_interrupts_us_leaves_no_program_behind(tmp_path: Path) -> None:
     code = f"""
 import threading, time, pathlib
-from player.probe import ask
+from player.setup.probe import ask
 file = pathlib.Path({str(tmp_path / "pid")!r})
 threading.Thread(target=ask, args=(["sh", "-c", f"echo $$ > {{file}}; exec sleep 60"], 60), daemon=True).start()
 while not (file.exists() and file.read_text()): time.sleep(0.01)
@@ -211,7 +202,7 @@ while not (file.exists() and file.read_text()): time.sleep(0.01)
 
 
 def test_a_probe_that_crashes_is_told_from_one_that_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert probe("driver", timeout_s=20)["cards"] == [] or doctor_gpu.facts_of("driver")["version"]
+    assert probe("driver", timeout_s=20)["cards"] == [] or check_gpu.facts_of("driver")["version"]
     with pytest.raises(DrbaError, match="asking about nonsense failed"):
         probe("nonsense", timeout_s=20)
 
@@ -240,7 +231,7 @@ def test_an_mpv_that_does_not_answer(does: str, words: str, fake_mpv: Path, monk
     monkeypatch.setattr(mpv_facts, "TIMEOUT_S", 0.5 if "sleep" in does else 20)
     fake_mpv.write_text(f"#!/bin/sh\n{does}\n")
     with pytest.raises(DrbaError, match=words):
-        list(doctor_mpv.check_mpv())
+        list(check_mpv.check_mpv())
 
 
 @pytest.mark.parametrize(
@@ -257,7 +248,7 @@ def test_an_mpv_that_will_not_do(
 ) -> None:
     said = {"version": "mpv 0.35.1", "lua": "Lua 5.2", "http": True, "config": str(home / ".config" / "mpv"), **facts}
     fake_mpv.write_text(f"#!/bin/sh\ncat <<'EOF'\ndrba-facts{json.dumps(said)}\nEOF\n")
-    check = by_name(doctor_mpv.check_mpv())[name]
+    check = by_name(check_mpv.check_mpv())[name]
     assert check.state == state and words in check.found
 
 
@@ -281,7 +272,7 @@ def test_scripts_that_are_not_this_versions(tmp_path: Path) -> None:
     path = mpv_config.script_path()
 
     def state() -> tuple[str, str]:
-        (check,) = doctor_mpv.check_script()
+        (check,) = check_mpv.check_script()
         return check.state, check.remedy
 
     assert state() == ("warn", "drba setup")
@@ -306,14 +297,14 @@ def test_the_program_that_the_script_starts(tmp_path: Path, monkeypatch: pytest.
 
     def check(command: str) -> Check:
         put(mpv_config.options_path(), script_conf.default_text(command).encode(), force=True)
-        return by_name(doctor_mpv.check_script_options())["script-program"]
+        return by_name(check_mpv.check_script_options())["script-program"]
 
     assert check(paths.drba_program()).state == "ok"
     assert check(str(other)).state == "warn" and "0.0.9" in check(str(other)).found
     assert check("/nowhere/drba").state == "problem" and check("/nowhere/drba").remedy == "drba setup"
     mpv_config.options_path().unlink()  # without options it is looked for in PATH
     monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
-    assert by_name(doctor_mpv.check_script_options())["script-program"].data["command"] == str(other)
+    assert by_name(check_mpv.check_script_options())["script-program"].data["command"] == str(other)
 
 
 def test_display_rates() -> None:
@@ -325,8 +316,8 @@ def test_display_rates() -> None:
         "HDMI-0 connected 1920x1080+2560+0 (normal left inverted right x axis y axis) 531mm x 299mm\n"
         "   1920x1080     60.00 +  59.94*   50.00  \n"
     )
-    assert doctor_mpv.parse_xrandr(text) == [143.97, 59.94]
-    assert doctor_mpv.parse_xrandr("screen connected 1280x720+0+0 0mm x 0mm\n   1280x720       0.00* \n") == []
+    assert check_mpv.parse_xrandr(text) == [143.97, 59.94]
+    assert check_mpv.parse_xrandr("screen connected 1280x720+0+0 0mm x 0mm\n   1280x720       0.00* \n") == []
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -344,20 +335,20 @@ def plain_user() -> Iterator[None]:
 
 
 def test_a_folder_of_another_user(tmp_path: Path, plain_user: None) -> None:
-    check = doctor_system.check_folder("data", Path("/usr/lib"))
+    check = check_system.check_folder("data", Path("/usr/lib"))
     assert check.state == "problem" and "belongs to user 0" in check.found and "chown" in check.remedy
-    check = doctor_system.check_folder("data", Path("/usr/lib/drba-player/weights"))
+    check = check_system.check_folder("data", Path("/usr/lib/drba-player/weights"))
     assert check.state == "problem" and "/usr/lib cannot be written" in check.found
 
 
 def test_folders(tmp_path: Path) -> None:
-    assert doctor_system.check_folder("data", tmp_path).state == "ok"
-    assert "made when it is needed" in doctor_system.check_folder("data", tmp_path / "a" / "b").found
+    assert check_system.check_folder("data", tmp_path).state == "ok"
+    assert "made when it is needed" in check_system.check_folder("data", tmp_path / "a" / "b").found
     assert not (tmp_path / "a").exists()
     tmp_path.chmod(0o777)
-    assert doctor_system.check_folder("data", tmp_path).remedy == f"chmod o-w {tmp_path}"
+    assert check_system.check_folder("data", tmp_path).remedy == f"chmod o-w {tmp_path}"
     file = write(tmp_path / "file", "")
-    check = doctor_system.check_folder("data", file / "weights")
+    check = check_system.check_folder("data", file / "weights")
     assert check.state == "problem" and f"{file} is not a folder" in check.found
 
 
@@ -379,7 +370,7 @@ def test_a_package_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.
     info = tmp_path / "msgpack-0.1.dist-info"
     write(info / "METADATA", "Metadata-Version: 2.1\nName: msgpack\nVersion: 0.1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    (check,) = doctor_system.check_packages()
+    (check,) = check_system.check_packages()
     assert check.state == "problem" and "msgpack is 0.1, expected >=1.0.5" in check.found
     assert "-m pip install 'msgpack>=1.0.5'" in check.remedy
 
@@ -389,33 +380,33 @@ def test_a_server_of_another_version() -> None:
         code = "import drba; drba.__version__ = '0.0.9'; from server.main import main; main([])"
         with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=place.environment) as old:
             soon(lambda: server_status() is not None)
-            (check,) = doctor_system.check_server()
+            (check,) = check_system.check_server()
             assert (check.state, check.remedy) == ("warn", "drba stop; the next film starts the new one")
             assert main(["stop"]) == 0 and old.wait(10) == 0
-        assert next(iter(doctor_system.check_server())).data == {"running": False}
+        assert next(iter(check_system.check_server())).data == {"running": False}
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
 def test_weights_are_compared_and_nothing_is_written(home: Path) -> None:
-    (none,) = doctor_models.check_weights()
+    (none,) = check_models.check_weights()
     assert none.state == "info"
     netweights.install("rife-4.26.heavy")  # imported, so without a digest that anybody knows
     write(weights.model_dir(find("gmfss")) / "feat.pkl", "PK")
     before = sorted(home.rglob("*"))
-    checks = by_name(doctor_models.check_weights())
+    checks = by_name(check_models.check_weights())
     assert checks["weights:rife-4.26.heavy"].state == "info"
     assert checks["weights:gmfss"].data == {
         "flownet": "missing", "metric": "missing", "feat": "changed", "fusionnet": "missing",
     }  # fmt: skip
     assert sorted(home.rglob("*")) == before
-    assert next(iter(doctor_models.check_auto())).data == {"candidates": ["rife-4.26.heavy", "flow"]}
+    assert next(iter(check_models.check_auto())).data == {"candidates": ["rife-4.26.heavy", "flow"]}
 
 
 def test_built_engines_are_compared(home: Path) -> None:
     def check() -> Check:
-        (found,) = doctor_models.check_engine_cache()
+        (found,) = check_models.check_engine_cache()
         return found
 
     assert check().state == "info" and not list(home.rglob("engines"))
@@ -442,7 +433,7 @@ def test_built_engines_are_compared(home: Path) -> None:
     ],
 )
 def test_how_many_frames_have_to_be_made(film: Fraction, screen: Fraction, expected: Fraction) -> None:
-    assert doctor_models.inbetweens_per_second(film, screen) == expected
+    assert check_models.inbetweens_per_second(film, screen) == expected
 
 
 @pytest.mark.parametrize(
@@ -455,8 +446,8 @@ def test_how_many_frames_have_to_be_made(film: Fraction, screen: Fraction, expec
     ],
 )
 def test_verdicts(measured: float, state: str, words: str, remedy: str) -> None:
-    check = doctor_models.verdict("1080p", "flow", "cpu", measured, disturbed=False)
+    check = check_models.verdict("1080p", "flow", "cpu", measured, disturbed=False)
     assert (check.state, check.remedy) == (state, remedy) and words in check.found
-    disturbed = doctor_models.verdict("1080p", "flow", "cpu", measured, disturbed=True)
+    disturbed = check_models.verdict("1080p", "flow", "cpu", measured, disturbed=True)
     assert "other programs" in disturbed.found and disturbed.state == state
     assert disturbed.remedy == ("measure again when the machine is quiet" if remedy else "")

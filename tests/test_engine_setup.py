@@ -12,7 +12,7 @@ from drba.models import ModelSpec, find
 from engines import Engine, StreamSpec
 from engines.base import LocalRenderer
 from engines.registry import open_flow
-from player.engine_setup import build, missing_builds
+from player.setup.engines import build, missing_builds
 
 MODEL = find("rife-4.26")
 DEADLINE_S = 10.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import netweights
@@ -17,16 +16,10 @@ from engines.engine_cache import EngineCache
 from player import engines_cli
 from player.cli import main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODEL = "rife-4.15.lite"
 TITLE = f"{MODEL} 96x64 fp16"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drba.errors import DrbaError
-from player.install import put, read_record, record_path, remove_all
+from player.setup.install import put, read_record, record_path, remove_all
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from player.mpv_config import config_folder, find_config_folder, script_installed
-from player.mpv_facts import mpv_facts
+from player.setup.mpv_config import config_folder, find_config_folder, script_installed
+from player.setup.mpv_facts import mpv_facts
 
 ROAMING = "C:\\Users\\Jörg O'Neil\\AppData\\Roaming"
 PORTABLE = "D:\\my programs\\mpv\\portable_config"

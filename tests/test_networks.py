@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,18 +24,11 @@ from drba.networks.interpolator import Interpolator, scaled_multiple
 from drba.networks.rife import RifeInterpolator
 from drba.networks.warp import backward_warp, backward_warp_reduced, corner_means, resize, splat
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PIXEL_TOLERANCE, PIXEL_SHARE, MEAN_TOLERANCE = 2e-3, 0.999, 1e-4
 SHARED = Path(__file__).parents[2] / "shared"
 RIFE_VERSIONS = ("4.6", "4.15", "4.15.lite", "4.22", "4.22.lite", "4.25", "4.25.lite", "4.25.heavy", "4.26.heavy")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Frames here are so small that threads mostly wait for each other, tenfold on a machine that others use too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)

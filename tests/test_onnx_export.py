@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import onnx
@@ -18,19 +17,13 @@ from drba.networks.interpolator import Interpolator
 from drba.networks.parts import PRECISIONS, NetworkPart, PartFunction
 from engines.onnx_export import check_graph, export_part
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 MODELS = ("rife-4.26.heavy", "rife-4.6", "rife-4.15.lite", "rife-4.25.lite", "distil-drba-v1", "distil-drba-v2-lite")
 HALF_MODELS = ("rife-4.26.heavy", "distil-drba-v2-lite")
 HEIGHT, WIDTH = 128, 192
 TOLERANCE = 1e-3
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=2)

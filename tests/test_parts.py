@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import pytest
@@ -13,16 +12,10 @@ import drba
 from drba.networks.interpolator import Interpolator
 from drba.networks.parts import PRECISIONS, NetworkPart, PartFunction
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODELS = ("rife-4.26.heavy", "rife-4.6", "rife-4.15.lite", "rife-4.25.lite", "distil-drba-v1", "distil-drba-v2-lite")
 HEIGHT, WIDTH = 120, 190
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)

@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 
 from drba.timeline import OutputClock, exact_rate
-from player.plan import Kind, Neighbour, PlannedOutput, Relation, plan_triplet, relation
+from player.plan import Drawn, Kind, Neighbour, PlannedOutput, Relation, plan_triplet, relation
 from player.playhead import START_GRACE_S, Playhead
 
 DATA = Path(__file__).with_name("data")
 
 
 def plan_film(
-    source_s: list[Fraction], clock: OutputClock, frames: int, relations: dict[int, Relation] | None = None
+    source_s: list[Fraction],
+    clock: OutputClock,
+    frames: int,
+    relations: dict[int, Relation] | None = None,
+    drawn: Drawn = Drawn.ALL,
 ) -> list[PlannedOutput]:
     """Plan a whole film; `relations[i]` is that of source frame i to the one before it."""
     relations = relations or {}
@@ -24,7 +28,7 @@ def plan_film(
     for i, middle in enumerate(source_s):
         before = Neighbour(source_s[i - 1], relations.get(i, Relation.MOTION)) if i else None
         after = Neighbour(source_s[i + 1], relations.get(i + 1, Relation.MOTION)) if i + 1 < len(source_s) else None
-        planned += plan_triplet(clock, len(planned), frames, before, middle, after)
+        planned += plan_triplet(clock, len(planned), frames, before, middle, after, drawn)
     return planned
 
 
@@ -114,6 +118,55 @@ def test_slide_shows_are_not_motion() -> None:
 def test_the_first_frame_stands_before_its_time_and_the_last_after() -> None:
     planned = plan_triplet(OutputClock(Fraction(48)), 0, 8, None, Fraction(1, 12), None)
     assert [output.kind for output in planned] == [Kind.SOURCE] * 8
+
+
+def pictures(planned: list[PlannedOutput], source_s: list[Fraction], clock: OutputClock) -> list[Fraction]:
+    """Time of the picture that each output frame shows, drawn or not."""
+    shown = []
+    for plan in planned:
+        at = clock.time_s(plan.number)
+        middle = min(range(len(source_s)), key=lambda i: (abs(source_s[i] - at), -i))
+        if plan.kind is Kind.INTERPOLATED:
+            assert plan.time == 0.5
+            shown.append((source_s[middle - 1] + source_s[middle]) / 2)
+        else:
+            shown.append(source_s[middle + plan.show])
+    return shown
+
+
+@pytest.mark.parametrize("output", [48, 60, 72, 96, 120, 144])
+def test_the_film_at_twice_its_rate_shows_each_picture_until_the_next_one(output: int) -> None:
+    """24 -> 60 as 48: with t in 48ths, output frames at 0, 0.8, 1.6, 2.4, ... show the pictures 0, 0, 1, 2, ..."""
+    source_s = film(Fraction(24), 30)
+    clock = OutputClock(Fraction(output))
+    planned = plan_film(source_s, clock, output, drawn=Drawn.DOUBLED)
+    expected = [Fraction(int(clock.time_s(number) * 48), 48) for number in range(output)]
+    assert pictures(planned, source_s, clock) == expected
+
+
+def test_without_in_betweens_each_source_frame_stays_until_the_next_one() -> None:
+    source_s = film(Fraction(24), 30)
+    clock = OutputClock(Fraction(60))
+    planned = plan_film(source_s, clock, 60, drawn=Drawn.NONE)
+    assert {plan.kind for plan in planned} == {Kind.SOURCE, Kind.REDUCED}
+    assert pictures(planned, source_s, clock) == [Fraction(int(clock.time_s(k) * 24), 24) for k in range(60)]
+
+
+def test_rounded_timestamps_do_not_keep_the_doubled_in_between_back() -> None:
+    rounded = [Fraction(round(k * 1001 / 24), 1000) for k in range(120)]
+    clock = OutputClock(Fraction(96000, 1001))
+    planned = plan_film(rounded, clock, 460, drawn=Drawn.DOUBLED)
+    for k in range(0, 456, 4):
+        kinds = [plan.kind for plan in planned[k : k + 4]]
+        assert kinds == [Kind.SOURCE, Kind.REDUCED, Kind.INTERPOLATED, Kind.INTERPOLATED], k
+
+
+def test_the_doubled_film_respects_cuts_and_held_drawings() -> None:
+    relations = {2: Relation.CUT, 3: Relation.HELD}
+    planned = plan_film(film(Fraction(24), 5), OutputClock(Fraction(96)), 15, relations, Drawn.DOUBLED)
+    assert [(plan.kind.value, plan.show) for plan in planned[5:12]] == [
+        ("cut", 0), ("cut", -1), ("cut", -1), ("source", 0), ("held", 0), ("held", 0), ("held", 0),
+    ]  # fmt: skip
 
 
 class Now:

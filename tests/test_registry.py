@@ -11,6 +11,7 @@ from pathlib import Path
 import netweights
 import numpy as np
 import pytest
+import torch
 
 from drba.errors import InputError, ModelError
 from drba.models import ModelSpec
@@ -172,6 +173,8 @@ def test_a_measurement_counts_for_its_engine_and_card_only(own_folders: Path, mo
 def test_what_was_measured_with_leaves_no_trace_in_the_film(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A renderer keeps frames by their number: those that were made up for measuring must not come back as the film's."""
     netweights.install("rife-4.6")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only get in each other's way at this size
     rng = np.random.default_rng(0)
     frames = [SourceFrame(n, [rng.integers(16, 235, s, np.uint8) for s in LAYOUT.plane_shapes]) for n in range(8)]
 
@@ -184,6 +187,7 @@ def test_what_was_measured_with_leaves_no_trace_in_the_film(own_folders: Path, m
 
     monkeypatch.setattr("engines.calibration.NEEDED_PER_SECOND", 0.01)
     assert in_between(4) == in_between(4), "measured at first, remembered then"
+    torch.set_num_threads(threads)
 
 
 # --- cards ------------------------------------------------------------------------------------------------------------

@@ -125,6 +125,16 @@ def test_resume_refuses_what_was_begun_differently(
     assert len(pictures(output)) == 240
 
 
+def test_a_kill_before_the_first_word_was_written_leaves_nothing_in_the_way(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    folder = output.with_name("out.mkv.drba-part")
+    for option in ((), ("--resume",)):
+        folder.mkdir()
+        (folder / ".manifest.json").write_text("{")
+        render(source, output, "--range", "0-0.1", "--force", *FAST, *option)
+        assert leftovers(output) == []
+
+
 def test_two_renders_of_one_output_do_not_meet(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

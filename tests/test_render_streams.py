@@ -132,8 +132,16 @@ def test_the_place_of_chroma_samples_stays(codec: str, clip_folder: Path, tmp_pa
     assert probe(output)["streams"][0]["chroma_location"] == "topleft"
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-@pytest.mark.parametrize("name", ["anamorphic", "rotated-90", "rotated-180", "rotated-270"])
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("anamorphic", ".mkv"),
+        ("anamorphic", ".mp4"),
+        ("rotated-90", ".mkv"),
+        ("rotated-180", ".mp4"),
+        ("rotated-270", ".mp4"),
+    ],
+)
 def test_aspect_and_rotation_stay(name: str, suffix: str, clip_folder: Path, tmp_path: Path) -> None:
     clip = clips.colour_variants(clip_folder, [name])[name]
     output = tmp_path / f"out{suffix}"

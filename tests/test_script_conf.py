@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from drba.errors import InputError
-from player.mpv_facts import ARGUMENTS
 from player.options import OPTIONS, SCRIPT_OPTIONS
-from player.script_conf import default_text, faults, parse
+from player.setup.mpv_facts import ARGUMENTS
+from player.setup.script_conf import default_text, faults, parse
 
 COMMAND = '/home/Zoë O\'Neil/my "programs"/= #1/drba'
 READER = """

@@ -242,6 +242,23 @@ def test_the_session_of_a_killed_client_is_dropped(place: Place) -> None:
     soon(lambda: "drba-frames" not in maps.read_text())
 
 
+def test_welcome_names_the_models_that_are_installed_by_then(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path))
+
+    async def test() -> None:
+        async with await connect() as client:
+            assert client.models == ("flow",)
+            file = tmp_path / "weights" / "rife-4.6" / "flownet.pkl"
+            file.parent.mkdir(parents=True)
+            file.touch()
+            async with await connect() as later:
+                assert later.models == ("flow", "rife-4.6") and later.server_pid == client.server_pid
+
+    run(test())
+
+
 def test_a_second_server_leaves_at_once(place: Place) -> None:
     with place.start() as first:
         soon(lambda: server_status() is not None)

@@ -104,7 +104,7 @@ def test_durations(seconds: float, text: str) -> None:
 def test_a_command_imports_itself_only() -> None:
     """The bridge must start quickly, and a status needs neither a decoder nor torch."""
     for command, unwanted in (
-        ("bridge", ("player.doctor", "player.setup", "shtab")),
+        ("bridge", ("player.setup.doctor", "player.setup.command", "shtab")),
         ("status", ("av", "player.bridge")),
     ):
         code = f"import sys; from player.cli import make_parser; make_parser({command!r}); print(*sys.modules)"

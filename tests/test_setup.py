@@ -17,9 +17,11 @@ from weights_server import weights_server
 
 from drba.errors import DrbaError
 from drba.models import ModelSpec, find
-from player import mpv_config, paths, script_conf, setup
+from player import paths
 from player.cli import main
-from player.trial import play_trial
+from player.setup import command as setup
+from player.setup import mpv_config, script_conf
+from player.setup.trial import play_trial
 
 QUIET = ["setup", "--yes", "--no-trial"]
 

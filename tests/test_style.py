@@ -29,7 +29,9 @@ def test_no_layer_imports_from_one_above_it(layer: str) -> None:
         assert not imported & set(above), f"{path.relative_to(ROOT)} imports {imported & set(above)}"
 
 
-@pytest.mark.parametrize("module", ["player.play", "player.bridge", "server.main", "engines.flow", "drba"])
+@pytest.mark.parametrize(
+    "module", ["player.play", "player.bridge", "player.render_cli", "server.main", "engines.flow", "drba"]
+)
 def test_the_way_to_the_first_frame_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

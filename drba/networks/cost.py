@@ -14,16 +14,15 @@ Bytes are what has to be read or written once, whatever is fused, an in-between,
 
 P: bytes of a frame's planes, uploaded once a source frame and written once an in-between. S: bytes of what is kept of a
 source frame, its image in float32 and its features in the network's precision; written once a source frame, and each
-in-between reads that of the two frames around it (DistilDRBA sees the third one reduced only). W: bytes of the weights, read once a triplet. Left out: everything between those,
-which could stay in caches: flows, maps, and what one layer hands to the next. The last is `layer_bytes`, what is moved
-besides where every convolution and product reads its inputs and weights from memory and writes its result there.
+in-between reads that of the two frames around it (DistilDRBA sees the third one reduced only). W: bytes of the weights,
+read once a triplet. Left out: everything between those, which could stay in caches: flows, maps, and what one layer hands
+to the next. The last is `layer_bytes`, what is moved besides where every convolution and product reads its inputs and
+weights from memory and writes its result there.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ..floor import Cost
 from ..models import ModelSpec
 from ..pixels import FrameLayout
 from . import distil, gmfss_parts, ifnet
@@ -40,20 +40,6 @@ from .interpolator import Interpolator, scaled_multiple
 IN_BETWEENS = 2
 TIMES = (0.8, 1.2)
 IMAGE_BYTES = 3 * 4  # a pixel of an RGB image in float32
-
-
-@dataclass(frozen=True)
-class Cost:
-    """An in-between's share. `operations` by dtype name (coarse parts stay in float32 where the rest is in float16)."""
-
-    operations: dict[str, float]
-    moved_bytes: float
-    layer_bytes: float
-
-    def floor_s(self, operations_per_second: Mapping[str, float], bytes_per_second: float) -> float:
-        """The least time on a device of these peaks; operations and bytes are taken to overlap perfectly."""
-        computing = sum(count / operations_per_second[dtype] for dtype, count in self.operations.items())
-        return max(computing, self.moved_bytes / bytes_per_second)
 
 
 def cost(spec: ModelSpec, layout: FrameLayout, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> Cost:

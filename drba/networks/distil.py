@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .ifnet import BLOCK_STRIDE, Block, Encoder, Estimate, FoldedResidual, blend
-from .interpolator import DrmOptions, Interpolator, Mode, in_chunks
+from .interpolator import DrmOptions, Interpolator, Known, Mode, in_chunks, time_tensor
 from .parts import Entry, NetworkPart, Precision, TensorSpec, torch_precision
 from .warp import Size, backward_warp, precise, resize, size_of
 
@@ -170,14 +170,6 @@ def _reduced_size(size: Size, level: float) -> Size:
     return round(size[0] / level), round(size[1] / level)
 
 
-@dataclass(frozen=True)
-class DistilData:
-    """Encodings of the new previous and the new middle frame."""
-
-    previous: Tensor
-    middle: Tensor
-
-
 class DistilInterpolator(Interpolator):
     """A version of DistilDRBA behind the common interface."""
 
@@ -204,45 +196,35 @@ class DistilInterpolator(Interpolator):
             return ()
         return self._own.in_precision(precision or self._own.precision).network_parts(height, width)
 
-    def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
+    def known(self, image: Tensor) -> Known:
+        return Known(image, self._encoded(image))
+
+    def _pair(self, first: Known, second: Known, timesteps: list[float]) -> list[Tensor]:
         """The network wants a triplet: the nearer frame is the middle one and stands twice, as at the ends of a
         film."""
-        return self._between([first, second], [self._encoded(x) for x in (first, second)], timesteps)
+        early, late = [1 + t for t in timesteps if t <= 0.5], [t for t in timesteps if t > 0.5]
+        return self._rendered((first, first, second), early) + self._rendered((first, second, second), late)
 
     def _triplet(
-        self,
-        previous: Tensor,
-        middle: Tensor,
-        following: Tensor,
-        timesteps: list[float],
-        data: DistilData | None,
-        drm: DrmOptions,
-    ) -> tuple[list[Tensor], DistilData]:
-        images = [previous, middle, following]
-        encoded = [self._encoded(x) for x in (previous, middle)] if data is None else [data.previous, data.middle]
-        features = [*encoded, self._encoded(following)]
+        self, frames: tuple[Known, Known, Known], before: None, after: None, timesteps: list[float], drm: DrmOptions
+    ) -> list[Tensor]:
         # Nearer to an outer frame than to the middle one is outside what the network was trained for.
-        rendered = self._between(images[:2], features[:2], [t for t in timesteps if t < 0.5])
-        rendered += self._rendered(images, features, [t for t in timesteps if 0.5 <= t < 1])
-        rendered += self._rendered(images, features, [t for t in timesteps if 1 < t <= 1.5])
-        rendered += self._between(images[1:], features[1:], [t - 1 for t in timesteps if t > 1.5])
-        return rendered, DistilData(features[1], features[2])
-
-    def _between(self, images: list[Tensor], features: list[Tensor], timesteps: list[float]) -> list[Tensor]:
-        early, late = [1 + t for t in timesteps if t <= 0.5], [t for t in timesteps if t > 0.5]
-        return self._rendered([images[0], *images], [features[0], *features], early) + self._rendered(
-            [*images, images[1]], [*features, features[1]], late
-        )
+        rendered = self._pair(frames[0], frames[1], [t for t in timesteps if t < 0.5])
+        rendered += self._rendered(frames, [t for t in timesteps if 0.5 <= t < 1])
+        rendered += self._rendered(frames, [t for t in timesteps if 1 < t <= 1.5])
+        rendered += self._pair(frames[1], frames[2], [t - 1 for t in timesteps if t > 1.5])
+        return rendered
 
     def _encoded(self, image: Tensor) -> Tensor:
         return self.parts["encode"](image)[0]
 
-    def _rendered(self, images: list[Tensor], features: list[Tensor], times: list[float]) -> list[Tensor]:
+    def _rendered(self, frames: tuple[Known, Known, Known], times: list[float]) -> list[Tensor]:
         """Frames at times that all lie on one side of the middle frame."""
+        images, features = [frame.image for frame in frames], [frame.data for frame in frames]
 
         def render(chunk: list[float]) -> Tensor:
             other = 0 if chunk[0] < 1 else 2
-            time = images[0].new_tensor(chunk).view(-1, 1, 1, 1)
+            time = time_tensor(chunk, images[0])
             return self.parts["render"](*images, *features, images[other], features[other], time)[0]
 
-        return in_chunks(times, images[0], render, self._batch_max)
+        return in_chunks(times, images[0], render, self.batch_max)

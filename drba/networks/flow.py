@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from ..flow import FlowInterpolator
 from ..pixels import FrameLayout, Plane, pixel_format
-from .interpolator import DrmOptions, Interpolator, Mode
+from .interpolator import DrmOptions, Interpolator, Known, Mode
 
 _TOP = 65535.0
 _LUMA = (0.299, 0.587, 0.114)
@@ -31,9 +30,12 @@ class FlowTensorInterpolator(Interpolator):
         pixels = pixels.repeat_interleave(flows.cell_px, 2).repeat_interleave(flows.cell_px, 3)
         return pixels[..., : first.shape[-2], : first.shape[-1]].to(self.device)
 
-    def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
-        frames = [_Frame(first, 0), _Frame(second, 1)]
-        flows = self._flows(first, linear=True)
+    def known(self, image: Tensor) -> Known:
+        return Known(image, None)
+
+    def _pair(self, first: Known, second: Known, timesteps: list[float]) -> list[Tensor]:
+        frames = [_Frame(first.image, 0), _Frame(second.image, 1)]
+        flows = self._flows(first.image, linear=True)
         rendered = []
         for t in timesteps:
             near, far = (0, 1) if t < 0.5 else (1, 0)
@@ -42,19 +44,19 @@ class FlowTensorInterpolator(Interpolator):
         return rendered
 
     def _triplet(
-        self, previous: Tensor, middle: Tensor, following: Tensor, timesteps: list[float], data: Any, drm: DrmOptions
-    ) -> tuple[list[Tensor], Any]:
-        frames = [_Frame(frame, number) for number, frame in enumerate((previous, middle, following))]
-        flows = self._flows(middle, linear=drm.linear)
+        self, frames: tuple[Known, Known, Known], before: None, after: None, timesteps: list[float], drm: DrmOptions
+    ) -> list[Tensor]:
+        shown = [_Frame(frame.image, number) for number, frame in enumerate(frames)]
+        flows = self._flows(frames[1].image, linear=drm.linear)
         rendered = []
         intervals = (drm.interval_before, drm.interval_after)
         for t in timesteps:
             near, beyond = (0, 2) if t < 1 else (2, 0)
-            flow = flows.flow(1, frames[1].luma, near, frames[near].luma)
-            flow_beyond = flows.flow(1, frames[1].luma, beyond, frames[beyond].luma, rough=True)
+            flow = flows.flow(1, shown[1].luma, near, shown[near].luma)
+            flow_beyond = flows.flow(1, shown[1].luma, beyond, shown[beyond].luma, rough=True)
             ordered = intervals if t < 1 else intervals[::-1]
-            rendered.append(self._render(flows, frames[1], frames[near], flow, flow_beyond, abs(t - 1), ordered))
-        return rendered, None
+            rendered.append(self._render(flows, shown[1], shown[near], flow, flow_beyond, abs(t - 1), ordered))
+        return rendered
 
     def _flows(self, frame: Tensor, *, linear: bool) -> FlowInterpolator:
         layout = FrameLayout(frame.shape[-1], frame.shape[-2], pixel_format("gbrp16le"))

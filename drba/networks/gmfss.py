@@ -20,7 +20,7 @@ from ..stages import stage
 from . import gmflow
 from .gmfss_parts import FeatureNet, FusionNet, MetricNet
 from .ifnet import SPECS, IFNet, Layers
-from .interpolator import DrmOptions, Interpolator, Mode
+from .interpolator import DrmOptions, Interpolator, Known, Mode
 from .warp import precise, resize, splat
 
 SIZE_MULTIPLE = 2 * gmflow.SIZE_MULTIPLE  # flow works at half the size
@@ -135,33 +135,38 @@ class GmfssInterpolator(Interpolator):
     def _flow(self, first: Tensor, second: Tensor) -> Tensor:
         return self.pair_data(self.frame_data(first), self.frame_data(second)).flow01
 
-    def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
-        pair = self.pair_data(self.frame_data(first), self.frame_data(second))
+    def known(self, image: Tensor) -> Known:
+        return Known(image, self.frame_data(image))
+
+    def motion(self, first: Known, second: Known) -> PairData:
+        return self.pair_data(first.data, second.data)
+
+    def turned(self, motion: PairData) -> PairData:
+        return motion.reversed()
+
+    def _pair(self, first: Known, second: Known, timesteps: list[float]) -> list[Tensor]:
+        pair = self.motion(first, second)
         rendered = []
         for t in timesteps:
-            time = first.new_full((1, 1, 1, 1), t)
+            time = first.image.new_full((1, 1, 1, 1), t)
             rendered.append(self._render(pair, time, 1 - time, time, swap=False))
         return rendered
 
     def _triplet(
         self,
-        previous: Tensor,
-        middle: Tensor,
-        following: Tensor,
+        frames: tuple[Known, Known, Known],
+        before: PairData,
+        after: PairData,
         timesteps: list[float],
-        data: PairData | None,
         drm: DrmOptions,
-    ) -> tuple[list[Tensor], PairData]:
-        """The state is the pair of the new middle frame and the new previous one."""
-        before = self.pair_data(self.frame_data(middle), self.frame_data(previous)) if data is None else data
-        after = self.pair_data(before.first, self.frame_data(following))
+    ) -> list[Tensor]:
         rendered = []
         for t in timesteps:
             with stage("drm"):
                 maps_before, maps_after = self._maps(abs(t - 1), before, after, drm)
             pair, maps = (before, maps_before) if t < 1 else (after, maps_after)
             rendered.append(self._render(pair, *maps, swap=True))
-        return rendered, after.reversed()
+        return rendered
 
     def _maps(
         self, distance: float, before: PairData, after: PairData, drm: DrmOptions

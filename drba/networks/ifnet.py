@@ -106,9 +106,10 @@ class FoldedResidual(nn.Module):
         beta = layer.beta.detach().flatten()
         self.conv.weight = nn.Parameter(self.conv.weight.detach() * beta.view(-1, 1, 1, 1))
         self.conv.bias = nn.Parameter(self.conv.bias.detach() * beta)  # type: ignore[union-attr]
+        self.adds = True  # False where the weights add x already (`networks.levers`)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(x + self.conv(x))
+        return self.relu(x + self.conv(x) if self.adds else self.conv(x))
 
 
 class Block(nn.Module):

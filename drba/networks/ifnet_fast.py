@@ -43,11 +43,14 @@ class FastBlock(nn.Module):
         leave, channels = cast(nn.ConvTranspose2d, block.lastconv[0]), 4 * outputs  # four pixels, shuffled apart
         self.leave_weight = nn.Parameter(leave.weight[:, :channels].clone())
         self.leave_bias = nn.Parameter(cast(Tensor, leave.bias)[:channels].clone())
+        self.leaves_at_once = False
 
     def forward(self, pieces: Pieces, *, one_by_one: bool) -> Tensor:
         """Pieces (N, some channels, H, W) -> (N, outputs, H, W), at least float32; H and W divisible by 4."""
         x = self.activation(self._one_by_one(pieces) if one_by_one else self._together(pieces))
         x = self.residual(self.reduce(x))
+        if self.leaves_at_once:  # `networks.levers`
+            return precise(F.pixel_shuffle(F.conv2d(x, self.leave_weight, self.leave_bias, padding=1), 4))
         x = F.conv_transpose2d(x, self.leave_weight, self.leave_bias, stride=2, padding=1)
         return precise(F.pixel_shuffle(x, 2))
 
@@ -72,13 +75,14 @@ class FastBlock(nn.Module):
 class FastIFNet(nn.Module):
     """The parts of a version of IFNet at one flow scale (see `networks.parts`), with weights of its own.
 
-    `rows` is the form that suits the CPU: all channels of a pixel together, frames sampled as rows of a table.
+    `rows` is the form that suits the CPU: all channels of a pixel together, frames sampled as rows of a table. With
+    `together` only the former, which suits a GPU's convolutions and kernels.
     """
 
     def __init__(self, network: IFNet, scale: float, precision: Precision, *, rows: bool) -> None:
         super().__init__()
         self.spec, self.levels = network.spec, network.levels(scale)
-        self.precision, self.rows = precision, rows
+        self.precision, self.rows, self.together = precision, rows, rows
         self.encode = copy.deepcopy(network.encode)
         first, second, others = _columns(self.spec.features)
         frames = [*first, *second, others]  # the timestep comes after both frames
@@ -100,14 +104,14 @@ class FastIFNet(nn.Module):
     def in_planes(self, precision: Precision) -> FastIFNet:
         """The same weights, frames stored and sampled as `precision` says, in the form that graphs and exports take."""
         other = copy.copy(self)
-        other.precision, other.rows = precision, False
+        other.precision, other.rows, other.together = precision, False, False
         return other
 
     def coarsest_size(self, height: int, width: int) -> Size:
         return _reduced((height, width), self.levels[0])
 
     def layers(self, image: Tensor) -> tuple[Tensor, ...]:
-        full = image.contiguous(memory_format=torch.channels_last) if self.rows else image
+        full = image.contiguous(memory_format=torch.channels_last) if self.together else image
         features = None if self.encode is None else self.encode(full.to(self.encode.cnn0.weight.dtype))
         full = full.to(self.precision.storage)
         if features is not None:

@@ -43,11 +43,22 @@ class DrmOptions:
 
 
 @dataclass(frozen=True)
-class State:
-    """What a triplet leaves for the next one, whose previous and middle frame are its middle and following frame.
-    `data` is the network's own; `size` the frames' height and width."""
+class Known:
+    """A frame as a network sees it: `image` padded, at least float32, on the device; `data` what the network derived from
+    this frame alone (its own type; None where there is nothing)."""
 
+    image: Tensor
     data: Any
+
+
+@dataclass(frozen=True)
+class State:
+    """What a triplet leaves for the next one: that one's previous and middle frame, the motion between them as seen from
+    the middle one, and the frames' height and width before padding."""
+
+    previous: Known
+    middle: Known
+    motion: Any
     size: tuple[int, int]
 
 
@@ -77,7 +88,7 @@ class Interpolator(ABC):
         self.scale = float(scale)
         self.size_multiple = scaled_multiple(size_multiple, scale)
         self.parts: Parts = {}
-        self._batch_max: int | None = None
+        self.batch_max: int | None = None  # timesteps that `parts` render at once; None: any number
 
     @property
     def fast(self) -> bool:
@@ -96,7 +107,7 @@ class Interpolator(ABC):
         """This interpolator with some of its parts replaced; `batch` is the most timesteps that they render at once
         (None: any)."""
         other = copy.copy(self)
-        other.parts, other._batch_max = {**self.parts, **parts}, batch
+        other.parts, other.batch_max = {**self.parts, **parts}, batch
         return other
 
     def pair(self, first: Tensor, second: Tensor, timesteps: Sequence[float]) -> list[Tensor]:
@@ -108,7 +119,7 @@ class Interpolator(ABC):
         inner: dict[float, Tensor] = {}
         if wanted:
             with torch.no_grad():
-                frames = [self._prepare(frame) for frame in (first, second)]
+                frames = [self.known(self._prepare(frame)) for frame in (first, second)]
                 inner = dict(zip(wanted, self._pair(frames[0], frames[1], wanted), strict=True))
         return self._finish(timesteps, inner, {0.0: first, 1.0: second})
 
@@ -143,11 +154,20 @@ class Interpolator(ABC):
         wanted = _inner(timesteps, (0.0, 1.0, 2.0))
         drm = DrmOptions(linear, interval_before, interval_after)
         with torch.no_grad():
-            frames = [self._prepare(frame) for frame in (previous, middle, following)]
-            data = None if state is None else state.data
-            rendered, data = self._triplet(frames[0], frames[1], frames[2], wanted, data, drm)
+            if state is None:
+                first, second = (self.known(self._prepare(frame)) for frame in (previous, middle))
+                before = self.motion(second, first)
+            else:
+                first, second, before = state.previous, state.middle, state.motion
+            third = self.known(self._prepare(following))
+            after = self.motion(second, third)
+            rendered = self._triplet((first, second, third), before, after, wanted, drm)
         inner = dict(zip(wanted, rendered, strict=True))
-        return self._finish(timesteps, inner, {0.0: previous, 1.0: middle, 2.0: following}), State(data, size)
+        given = {0.0: previous, 1.0: middle, 2.0: following}
+        return self._finish(timesteps, inner, given), State(second, third, self.turned(after), size)
+
+    # The same in steps, for a renderer that keeps what it knows of frames and their motion by their numbers. Frames are
+    # already of `padded_size`, float32 and on the device; results too. Gradients are off.
 
     def flow(self, first: Tensor, second: Tensor) -> Tensor | None:
         """Optical flow first -> second as the distance ratio map takes it, to look at: (1, 2, H, W) float32 as (x, y) in
@@ -169,14 +189,47 @@ class Interpolator(ABC):
         return None
 
     @abstractmethod
-    def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
-        """Padded float32 frames on the device; timesteps inside 0..1."""
+    def known(self, image: Tensor) -> Known:
+        """What the network derives from one frame alone."""
+
+    def motion(self, first: Known, second: Known) -> Any:
+        """What it derives from two neighbouring frames, as seen from `first`; None where nothing."""
+        return None
+
+    def turned(self, motion: Any) -> Any:
+        """The same motion as seen from the other frame; computes nothing."""
+        return motion
+
+    def between(
+        self,
+        previous: Known | None,
+        middle: Known,
+        following: Known | None,
+        before: Any,
+        after: Any,
+        timesteps: Sequence[float],
+        drm: DrmOptions,
+    ) -> list[Tensor]:
+        """The frames at `timesteps`, which ascend, in 0..2 without 0, 1 and 2: of a triplet, or without distance ratio
+        maps where an outer frame is None. `before` and `after` are the motion as seen from the middle frame; not needed
+        without one of the outer frames. InputError for a time on a side without a frame."""
+        times = [float(t) for t in timesteps]
+        if previous is not None and following is not None:
+            return self._triplet((previous, middle, following), before, after, times, drm)
+        start, pair = (1.0, (middle, following)) if previous is None else (0.0, (previous, middle))
+        if pair[0] is None or pair[1] is None or not all(start < t < start + 1 for t in times):
+            raise InputError(f"times are {times}; expected times on the side of the middle frame that has a frame")
+        return self._pair(pair[0], pair[1], [t - start for t in times])
+
+    @abstractmethod
+    def _pair(self, first: Known, second: Known, timesteps: list[float]) -> list[Tensor]:
+        """Timesteps inside 0..1, ascending."""
 
     @abstractmethod
     def _triplet(
-        self, previous: Tensor, middle: Tensor, following: Tensor, timesteps: list[float], data: Any, drm: DrmOptions
-    ) -> tuple[list[Tensor], Any]:
-        """Padded float32 frames on the device; timesteps inside 0..2 and not 1."""
+        self, frames: tuple[Known, Known, Known], before: Any, after: Any, timesteps: list[float], drm: DrmOptions
+    ) -> list[Tensor]:
+        """Timesteps inside 0..2 and not 1, ascending; motion as seen from the middle frame."""
 
     def _check(self, frames: list[Tensor], timesteps: Sequence[float], end: float) -> None:
         shape = frames[0].shape
@@ -238,6 +291,11 @@ def in_chunks(
     for start in range(0, len(items), size):
         rendered.extend(render(items[start : start + size]).split(1))
     return rendered
+
+
+def time_tensor(times: Sequence[float], like: Tensor) -> Tensor:
+    """(N, 1, 1, 1). Filled on the device: copying numbers from the CPU would wait for everything before."""
+    return torch.stack([like.new_full((1, 1, 1), time) for time in times])
 
 
 def _inner(timesteps: Sequence[float], given: tuple[float, ...]) -> list[float]:

@@ -9,7 +9,6 @@ Source: DRBA, https://github.com/routineLife1/DRBA.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,19 +18,11 @@ from ..drm import HOLE_THRESHOLD, distance_ratio, local_timestep, splat_filled
 from ..stages import stage
 from .ifnet import IFNet, Layers, stack_layers
 from .ifnet_fast import FastIFNet
-from .interpolator import DrmOptions, Interpolator, Mode, in_chunks
+from .interpolator import DrmOptions, Interpolator, Known, Mode, in_chunks, time_tensor
 from .parts import NetworkPart, Precision, torch_precision
 from .warp import resize, splat
 
-
-@dataclass(frozen=True)
-class RifeData:
-    """Kept from one triplet to the next: flow from the new middle frame to the new previous one, and both frames'
-    layers."""
-
-    flow_to_previous: Tensor
-    previous: Layers
-    middle: Layers
+Flows = tuple[Tensor, Tensor]  # from the first frame to the second, and back
 
 
 class RifeInterpolator(Interpolator):
@@ -72,7 +63,16 @@ class RifeInterpolator(Interpolator):
             return Layers(frame, *self.parts["layers"](frame))
         return self.network.layers(frame)
 
-    def flows(self, first: Layers, second: Layers) -> tuple[Tensor, Tensor]:
+    def known(self, image: Tensor) -> Known:
+        return Known(image, self.layers(image))
+
+    def motion(self, first: Known, second: Known) -> Flows:
+        return self.flows(first.data, second.data)
+
+    def turned(self, motion: Flows) -> Flows:
+        return motion[1], motion[0]
+
+    def flows(self, first: Layers, second: Layers) -> Flows:
         """Optical flow (first -> second, second -> first), (1, 2, h, w) in pixels of its own size: the frames' size in
         reference mode, the coarsest block's in fast mode.
 
@@ -93,44 +93,30 @@ class RifeInterpolator(Interpolator):
         flow, _ = self.flows(self.layers(first), self.layers(second))
         return flow
 
-    def _pair(self, first: Tensor, second: Tensor, timesteps: list[float]) -> list[Tensor]:
-        layers = self.layers(first), self.layers(second)
-
+    def _pair(self, first: Known, second: Known, timesteps: list[float]) -> list[Tensor]:
         def render(chunk: list[float]) -> Tensor:
-            maps = torch.tensor(chunk, dtype=first.dtype, device=first.device).view(-1, 1, 1, 1)
+            maps = time_tensor(chunk, first.image)
             if isinstance(self.network, FastIFNet):  # parts take a map of one size
-                maps = maps.expand(-1, 1, *self.network.coarsest_size(*first.shape[-2:])).contiguous()
-            return self._render([layers[0]] * len(chunk), [layers[1]] * len(chunk), maps)
+                maps = maps.expand(-1, 1, *self.network.coarsest_size(*first.image.shape[-2:])).contiguous()
+            return self._render([first.data] * len(chunk), [second.data] * len(chunk), maps)
 
-        return self._batched(timesteps, first, render)
+        return self._batched(timesteps, first.image, render)
 
     def _triplet(
-        self,
-        previous: Tensor,
-        middle: Tensor,
-        following: Tensor,
-        timesteps: list[float],
-        data: RifeData | None,
-        drm: DrmOptions,
-    ) -> tuple[list[Tensor], RifeData]:
-        if data is None:
-            layers0, layers1 = self.layers(previous), self.layers(middle)
-            flow10, _ = self.flows(layers1, layers0)
-        else:
-            layers0, layers1, flow10 = data.previous, data.middle, data.flow_to_previous
-        layers2 = self.layers(following)
-        flow12, flow21 = self.flows(layers1, layers2)
+        self, frames: tuple[Known, Known, Known], before: Flows, after: Flows, timesteps: list[float], drm: DrmOptions
+    ) -> list[Tensor]:
+        previous, middle, following = (frame.data for frame in frames)
 
         def render(chunk: list[float]) -> Tensor:
             with stage("drm"):
-                maps = torch.cat([timestep_map(t, flow10, flow12, drm) for t in chunk])
-            return self._render([layers1] * len(chunk), [layers0 if t < 1 else layers2 for t in chunk], maps)
+                maps = torch.cat([timestep_map(t, before[0], after[0], drm) for t in chunk])
+            return self._render([middle] * len(chunk), [previous if t < 1 else following for t in chunk], maps)
 
-        return self._batched(timesteps, middle, render), RifeData(flow21, layers1, layers2)
+        return self._batched(timesteps, frames[1].image, render)
 
     def _batched(self, timesteps: list[float], frame: Tensor, render: Any) -> list[Tensor]:
         if self.fast:
-            return in_chunks(timesteps, frame, render, self._batch_max)
+            return in_chunks(timesteps, frame, render, self.batch_max)
         return [render([t]) for t in timesteps]
 
     def _render(self, first: list[Layers], second: list[Layers], maps: Tensor) -> Tensor:

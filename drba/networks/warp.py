@@ -8,41 +8,59 @@ without rounding.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import kernels
+
 # A stream uses a handful of sizes (one a pyramid level); the bound keeps a long-lived server from growing.
 GRID_CACHE_SIZE = 32
 NORMALISE_EPSILON = 1e-7
 ROW_CHANNELS_MIN = 8
+EXACT = (None, torch.float32)  # what the device's kernels sample in
 
 Size = tuple[int, int]
+Grid = Callable[..., Tensor]
 
 
-@lru_cache(maxsize=GRID_CACHE_SIZE)
+def _kept(make: Grid) -> Grid:
+    """`make(*sizes, device, dtype)` remembers its grids, except while a CUDA graph is recorded: a graph must own what it
+    reads, and nothing here would keep a grid from being forgotten."""
+    remembering = lru_cache(maxsize=GRID_CACHE_SIZE)(make)
+
+    @wraps(make)
+    def get(*arguments: Any) -> Tensor:
+        recorded = arguments[-2].type == "cuda" and torch.cuda.is_current_stream_capturing()
+        return make(*arguments) if recorded else remembering(*arguments)
+
+    return get
+
+
+@_kept
 def _centres(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Where pixel centres lie along an axis: -1..1 from the centre of the first pixel to that of the last, (length,)."""
     return torch.linspace(-1.0, 1.0, length, device=device, dtype=dtype)
 
 
-@lru_cache(maxsize=GRID_CACHE_SIZE)
+@_kept
 def _reduced_centres(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The same for the pixels of a reduced image: -1..1 from the left edge of the first pixel to the right edge of the
     last, which are the outermost of the `corner_means`."""
     return (torch.arange(length, device=device, dtype=dtype) * 2 + 1) / length - 1
 
 
-@lru_cache(maxsize=GRID_CACHE_SIZE)
+@_kept
 def pixel_grid(size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Column and row of each pixel: (1, 2, h, w)."""
     y, x = torch.meshgrid(*(torch.arange(n, device=device, dtype=dtype) for n in size), indexing="ij")
     return torch.stack((x, y)).unsqueeze(0)
 
 
-@lru_cache(maxsize=GRID_CACHE_SIZE)
+@_kept
 def _reduced_grid(size: Size, full: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Where the pixel centres of an image of `size` lie, in pixels of one of size `full`: (1, 2, h, w)."""
     ratio = torch.tensor([full[1] / size[1], full[0] / size[0]], device=device, dtype=dtype).view(1, 2, 1, 1)
@@ -76,6 +94,8 @@ def backward_warp(
     """
     height, width = size_of(image)
     flow = precise(flow)
+    if sampling in EXACT and padding == "border" and kernels.usable(image, flow):
+        return kernels.sample(image, flow, full=(height, width))
     if sampling is None and padding == "border" and lies_in_rows(image):
         return _sample_rows(image, flow + pixel_grid((height, width), flow.device, flow.dtype), _linear_taps)
     x = flow[:, 0] * (2.0 / max(width - 1, 1)) + _centres(width, flow.device, flow.dtype)
@@ -100,6 +120,8 @@ def backward_warp_reduced(
     """
     height, width = size_of(image)
     flow = precise(flow)
+    if sampling in EXACT and corners is not None and kernels.usable(corners, flow):
+        return kernels.sample(corners, flow, full=(height, width), shift=-0.5)
     if sampling is None and lies_in_rows(image):
         place = flow + _reduced_grid(size_of(flow), (height, width), flow.device, flow.dtype)
         return _sample_rows(image, place, _averaged_taps)
@@ -187,6 +209,8 @@ def splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> Tensor:
     """
     n, channels, height, width = values.shape
     flow = precise(flow)
+    if kernels.usable(values, flow):
+        return kernels.splat(values, flow, metric)
     weight = flow.new_ones((n, 1, height, width)) if metric is None else precise(metric).exp()
     source = torch.cat((values * weight, weight.expand(n, 1, height, width)), dim=1)
     total = _splat_sum(source, flow)

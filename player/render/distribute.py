@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from drba.errors import InputError, MediaError, ServerError
 from drba.pixels import Plane
-from engines import StreamSpec
+from engines import StreamSpec, open_renderer
 from engines.base import Triplet
 
 from ..cluster import Cluster, Share
@@ -27,8 +27,9 @@ from .encoder import TEMPORARY, move_into_place
 from .job import RenderJob
 from .pipeline import Pipeline, Stopped, described
 from .progress import Counts
-from .run import Prepared, finish, opener
+from .run import Prepared, finish
 from .segments import Segment, scene_start, split
+from .settled import settled
 
 #: Film that one call of the scan looks at: long enough that seeking is nothing, short enough to keep many workers busy.
 SCAN_S = 60
@@ -177,7 +178,7 @@ def settle(film: tuple[StreamSpec, str]) -> tuple[str, str]:
     """Names of the model and the engine that this machine takes."""
     spec, path = film
     _check_reachable(path)
-    renderer = opener(None)(spec)
+    renderer = settled(open_renderer(spec), spec)
     renderer.close()
     return renderer.model, renderer.engine
 
@@ -208,7 +209,7 @@ def render_segment(stretch: Stretch) -> Rendered:
     job, source = _opened(stretch)
     counts = Counts()
     try:
-        renderer = opener(None)(job.spec(source.info))
+        renderer = settled(open_renderer(job.spec(source.info)), job.spec(source.info))
         try:
             with TemporaryDirectory(prefix="drba-render-") as folder:
                 pipeline = Pipeline(job, source, renderer, Path(folder), counts, threading.Event(), cores=1)

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 
 from av.video.frame import VideoFrame
 
 from drba.pixels import Plane
+from engines import ENGINES
 from engines.base import Renderer, SourceFrame, Triplet
 
 from ..plan import Kind, PlannedOutput, Relation
@@ -40,6 +41,9 @@ QUEUE_BYTES = 512 << 20
 MIN_QUEUED, MAX_QUEUED = 8, 48
 POLL_S = 0.1  # how soon a thread that waits for room notices that all is to stop
 
+#: Triplets on their way at a card: one copied up, one rendered, one copied down.
+DEVICE_WORKERS = 3
+
 NO_END = 1 << 62
 
 
@@ -49,7 +53,7 @@ class Stopped(Exception):
 
 @dataclass
 class _Source:
-    """A decoded frame. `number` is unique among the frames that the engine sees in one segment."""
+    """A decoded frame. `number` is unique among those of a run."""
 
     number: int
     time_s: Fraction  # on the output clock
@@ -188,21 +192,16 @@ class Pipeline:
     def _walk(self, first: int, end: int | None, workers: ThreadPoolExecutor) -> None:
         job = self._job
         walk: TripletWalk[_Source] = TripletWalk(job.clock, first)
-        numbers = count()
         segment_first = first
         scene_starts: set[int] = set()
         limit = min(value for value in (end, job.end, NO_END) if value is not None)
-        for following, film_end in described(job, self._source, first, self._counts):
-            frame = None
-            if following is not None:
-                following.number = next(numbers)
-                frame = following
-                if frame.to_previous is Relation.CUT:
-                    scene_starts.add(scene_start(job.rate, frame.time_s))
+        for frame, film_end in described(job, self._source, first, self._counts):
+            if frame is not None and frame.to_previous is Relation.CUT:
+                scene_starts.add(scene_start(job.rate, frame.time_s))
             triplet = walk.feed(frame, min(limit, film_end))
             if triplet is None:
                 continue
-            segment_first = self._submit(triplet, segment_first, scene_starts, numbers, workers)
+            segment_first = self._submit(triplet, segment_first, scene_starts, workers)
             if walk.number >= limit:
                 return
 
@@ -211,7 +210,6 @@ class Pipeline:
         triplet: PlannedTriplet[_Source],
         segment_first: int,
         scene_starts: set[int],
-        numbers: Iterator[int],
         workers: ThreadPoolExecutor,
     ) -> int:
         """Hand the triplet's output frames on; returns the first frame of the segment of the last one."""
@@ -223,11 +221,7 @@ class Pipeline:
                 groups.append((True, []))
             groups[-1][1].append(plan)
         for begins, plans in groups:
-            if begins:
-                # A segment that is rendered alone begins with frames that the engine has not seen; so does every other.
-                for source in (triplet.previous, triplet.middle, triplet.following):
-                    if source is not None:
-                        source.number = next(numbers)
+            # One request for each segment: what is rendered together is so too where the segment is rendered alone.
             wanted = [plan for plan in plans if plan.kind is Kind.INTERPOLATED]
             rendered = self._render(triplet, wanted, workers) if wanted else {}
             for plan in plans:
@@ -282,9 +276,12 @@ def _taken(answer: Future[list[VideoFrame]], index: int) -> Callable[[], VideoFr
 
 
 def worker_count(renderer: Renderer, cores: int) -> int:
-    """The flow model runs on one core a call. A network keeps all cores or the device busy by itself, and what it keeps of a
-    triplet serves the next one: out of order it would compute more, and other frames."""
-    return cores if renderer.model == "flow" else 1
+    """The flow model runs on one core a call. A network on a card wants its next triplets' frames copied meanwhile; on the
+    processor it keeps all cores busy by itself."""
+    if renderer.model == "flow":
+        return cores
+    devices = {engine.name: engine.device for engine in ENGINES}
+    return DEVICE_WORKERS if devices.get(renderer.engine) == "cuda" else 1
 
 
 def described(
@@ -300,13 +297,13 @@ def described(
     frames = shown_from(source.frames_around(from_s), from_s)
     last = None
     began = time.perf_counter()
-    for frame in chain(frames, [None]):
+    for number, frame in enumerate(chain(frames, [None])):
         if frame is None:
             yield None, job.film_end(last, info) if last is not None else 0
             return
         last = frame
         planes = frame.planes()
-        item = _Source(0, frame.time_s - job.start_s, describe.relation(planes, frame.time_s), planes)
+        item = _Source(number, frame.time_s - job.start_s, describe.relation(planes, frame.time_s), planes)
         if counts is not None:
             counts.decode_s += time.perf_counter() - began
         yield item, NO_END

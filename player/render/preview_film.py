@@ -19,6 +19,7 @@ from .job import RenderJob
 from .pipeline import described
 from .preview import PreviewFrame, frames_around, make_preview
 from .preview_picture import PreviewPainter
+from .settled import settled
 
 #: Decoding begins so much before the time asked for: `preview.REACH` frames are there unless it is a slide show.
 LEAD_S = 1
@@ -39,7 +40,7 @@ def write_preview(job: RenderJob, source: VideoSource, time_s: Fraction, path: P
     if not frames or last_s + BEYOND_END_S < time_s:
         raise InputError(f"{job.path}: no frame at {float(time_s):g} s; the last one is at {last_s:.3f} s")
     spec = job.spec(info)
-    renderer = open_renderer(spec)
+    renderer = settled(open_renderer(spec), spec)
     preview = make_preview(frames, clock_s, job.clock, renderer, info.layout)
     motion, motion_of = renderer.motion(preview.triplet), renderer.model
     if motion is None:

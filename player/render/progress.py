@@ -16,11 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from ..plan import Kind
 
 INTERVAL_S = 0.25
+#: What a render makes; a player may also reduce.
+KINDS = (Kind.SOURCE, Kind.HELD, Kind.CUT, Kind.INTERPOLATED)
 SECONDS = ("decode_s", "render_s", "encode_s", "wait_s")
-#: What a render writes: all in-betweens are drawn, no level reduces them.
-KINDS = tuple(kind.value for kind in Kind if kind is not Kind.REDUCED)
 #: Fields of Counts that are sums over the work done.
-GROWING = (*KINDS, *SECONDS)
+GROWING = (*(kind.value for kind in KINDS), *SECONDS)
 
 
 @dataclass
@@ -235,7 +235,7 @@ class JsonDisplay:
     def _state(self, counts: Counts) -> dict[str, Any]:
         frames, rate = self._before + counts.frames, counts.frames_per_s
         left_s = max(0, self._fixed["total"] - frames) / rate if counts.frames else None
-        kinds = {kind: getattr(counts, kind) for kind in KINDS}
+        kinds = {kind.value: getattr(counts, kind.value) for kind in KINDS}
         eta = None if left_s is None else round(left_s, 1)
         return {**self._fixed, "frames": frames, **kinds, "frames_per_s": round(rate, 2), "left_s": eta}
 

@@ -19,8 +19,9 @@ from .join import Piece, join
 from .pipeline import Pipeline, Stopped
 from .prepare import RenderRequest, make_job
 from .progress import Counts
+from .settled import Say, settled
 from .streams import check_video, container_format, plan_streams
-from .work_folder import WorkFolder, check_output, folder_of
+from .work_folder import WorkFolder, check_output, folder_of, is_begun
 
 #: A film whose pictures end so much before its stated length (often that of the sound) is worth a word.
 MISSING_S = 2
@@ -66,16 +67,19 @@ class Prepared:
 Open = Callable[[StreamSpec], Renderer]
 
 
-def opener(server: str | None) -> Open:
-    """How renderers are opened: in this process (None), or at a server ("" is this user's own)."""
-    if server is None:
-        return open_renderer
-    from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
+def opener(server: str | None, say: Say = lambda text: None, stop: threading.Event | None = None) -> Open:
+    """How renderers are opened: in this process (None), or at a server ("" is this user's own). See `settled`
+    for `say` and `stop`."""
 
-    return lambda spec: ServerRenderer(spec, server or None)
+    def open_at_server(spec: StreamSpec) -> Renderer:
+        from .server_renderer import ServerRenderer  # asyncio and sockets, for nobody else
+
+        return settled(ServerRenderer(spec, server or None), spec, say, stop)
+
+    return (lambda spec: settled(open_renderer(spec), spec, say, stop)) if server is None else open_at_server
 
 
-def prepare(request: RenderRequest, destination: Destination, open_engine: Open = open_renderer) -> Prepared:
+def prepare(request: RenderRequest, destination: Destination, open_engine: Open) -> Prepared:
     """Everything that can be wrong is found here, before hours of work: DrbaError with one line."""
     output = destination.path
     check_input(request.path)
@@ -87,7 +91,7 @@ def prepare(request: RenderRequest, destination: Destination, open_engine: Open 
     try:
         asked = {name: value for name, value in asdict(request).items() if name != "path"}
         folder = WorkFolder.resume(output, request.path, asked) if destination.resume else None
-        if folder is None and folder_of(output).exists() and not destination.force:
+        if folder is None and is_begun(output) and not destination.force:
             raise InputError(
                 f"{folder_of(output)}: an unfinished render; go on with --resume, or start again with --force"
             )

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from drba.errors import ServerError
+from drba.errors import EngineError, ServerError
 from drba.pixels import Plane
-from engines.base import SourceFrame, StreamSpec, Triplet
+from engines.base import EngineState, SourceFrame, StreamSpec, Triplet
 from server.client import Client, Frame, FramePool, Session
 
 KEPT_FRAMES = 8  # source frames in the pool: those of the triplets being rendered
@@ -35,6 +35,7 @@ class ServerRenderer:
         self._lock = threading.Lock()
         self._slots: OrderedDict[int, int] = OrderedDict()  # by frame number, oldest first
         self._pool = FramePool(spec.layout.frame_bytes, POOL_SLOTS)
+        self._began_with: tuple[str, str] | None = None  # model and engine of all frames
         self._client: Client | None = None
         try:
             self._client = self._call(Client.connect(endpoint=endpoint, start=endpoint is None))
@@ -42,7 +43,18 @@ class ServerRenderer:
         except BaseException:
             self.close()
             raise
-        self.model, self.engine = self._session.model, self._session.engine
+
+    @property
+    def state(self) -> EngineState:
+        return self._session.state
+
+    @property
+    def model(self) -> str:
+        return self._session.model
+
+    @property
+    def engine(self) -> str:
+        return self._session.engine
 
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
         given = (triplet.previous, triplet.middle, triplet.following)
@@ -74,6 +86,14 @@ class ServerRenderer:
         self, frames: Sequence[Frame | None], times: Sequence[float], slots: Sequence[int], triplet: Triplet
     ) -> None:
         await self._session.wait_ready(READY_TIMEOUT_S)
+        now = (self._session.model, self._session.engine)
+        if self._began_with is None:
+            self._began_with = now
+        if now != self._began_with:  # it built a better one, or was restarted without the old one
+            raise EngineError(
+                f"the server renders with {' on '.join(now)} now, this film was begun with {' on '.join(self._began_with)}; "
+                "start again with --force"
+            )
         previous, middle, following = frames
         assert middle is not None
         await self._session.render(

@@ -32,6 +32,11 @@ def folder_of(output: Path) -> Path:
     return output.with_name(output.name + ".drba-part")
 
 
+def is_begun(output: Path) -> bool:
+    """Whether there is a work folder that says what it was made from."""
+    return (folder_of(output) / MANIFEST).exists()
+
+
 class WorkFolder:
     """Held by one process at a time; `close` lets go of it, `remove` deletes it."""
 
@@ -46,12 +51,15 @@ class WorkFolder:
         """An empty one in place of one that may be there. `asked` is all that the user can ask for that changes frames."""
         path = folder_of(output)
         manifest = {"version": drba.__version__, "source": identity(job.path), "asked": asked, "job": job.to_json()}
+        temporary = path / f".{MANIFEST}"
         try:
-            if path.exists():
+            if is_begun(output):
                 _take(path).close()
                 shutil.rmtree(path)
+            elif path.exists():  # killed when it was being made; anything else in it is not ours, and stops this
+                temporary.unlink(missing_ok=True)
+                path.rmdir()
             path.mkdir()
-            temporary = path / f".{MANIFEST}"
             temporary.write_text(json.dumps(manifest, indent=1, default=str))
             os.replace(temporary, path / MANIFEST)
             sync_folder(path)
@@ -63,7 +71,7 @@ class WorkFolder:
     def resume(cls, output: Path, source_path: str, asked: dict[str, Any]) -> WorkFolder | None:
         """The one of an interrupted render; None if there is none. InputError where it was begun with something else."""
         path = folder_of(output)
-        if not path.is_dir():
+        if not is_begun(output):
             return None
         lock = _take(path)
         try:

@@ -1,0 +1,45 @@
+"""Small facts that are kept between runs, in JSON files in the cache folder: losing them costs a new measurement, no more."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from .errors import DrbaError
+from .integrity import write_atomically
+
+log = logging.getLogger(__name__)
+
+CACHE_DIR_ENV = "DRBA_CACHE_DIR"
+
+
+def cache_folder() -> Path:
+    """Where measurements, built engines and the demo clip are; DRBA_CACHE_DIR moves it."""
+    return Path(os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False))
+
+
+class KeptFacts:
+    """A JSON object in a file of the cache folder. One that cannot be read or is damaged is an empty one; one that cannot be
+    written is said in the log."""
+
+    def __init__(self, name: str) -> None:
+        self.path = cache_folder() / name
+
+    def read(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def write(self, facts: dict[str, Any]) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, json.dumps(facts, indent=1).encode())
+        except (OSError, DrbaError) as error:
+            log.warning("%s: %s", self.path, error)
