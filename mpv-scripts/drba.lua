@@ -82,7 +82,7 @@ local film = nil                -- the file that is playing: see new_film
 local request_count = 0         -- films opened at the bridge so far: answers to older requests are dropped
 local quitting = false
 
-local open_film, switch_on, switch_off, update_menu
+local open_film, switch_on, switch_off, update_menu, update_statistics
 
 -- Text: pure ---------------------------------------------------------------------------------------------------------
 
@@ -210,17 +210,27 @@ end
 
 local quiet_until = 0   -- time until which mpv's own message about a new file stands
 local waiting = nil     -- timer of a message that waits for it
+local message_lines = 0 -- of the last message
+local message_until = 0 -- time until which it stands
+
+local function show(text, seconds)
+    message_lines = select(2, text:gsub("\n", "\n")) + 1 + math.floor(#text / 60)
+    message_until = mp.get_time() + seconds
+    mp.osd_message(text, seconds)
+    update_statistics()
+end
 
 -- The log has it at once, the screen when mpv's own message has gone.
 local function say(text, seconds)
+    seconds = seconds or 3
     msg.info((text:gsub("\n", "; ")))
     if waiting then waiting:kill() end
     waiting = nil
     local wait_s = quiet_until - mp.get_time()
-    if wait_s <= 0 then return mp.osd_message(text, seconds or 3) end
+    if wait_s <= 0 then return show(text, seconds) end
     waiting = mp.add_timeout(wait_s, function()
         waiting = nil
-        mp.osd_message(text, seconds or 3)
+        show(text, seconds)
     end)
 end
 
@@ -293,7 +303,7 @@ local function bridge_ended(_, result, err)
     bridge = "none"
     if film then drop_track() end
     local last = result and result.stderr and result.stderr:match("([^\n]+)\n*$")
-    local why = last or err or "it ended unexpectedly"
+    local why = last or err or "the bridge ended unexpectedly"
     if result and result.error_string == "init" then
         why = "the program `" .. bridge_program() .. "` was not found; set command in script-opts/drba.conf, or run drba setup"
     end
@@ -564,7 +574,7 @@ on_film("drba-level", function(data)
     film.level = data.level
     if film.answer_mode and data.mode == mode then
         film.answer_mode = false
-        say(string.format("DRBA quality: %s, %s\nnow %s", mode, MODE_MEANS[mode] or "", data.level))
+        say(string.format("DRBA quality: %s\nnow %s", mode, data.level))
     elseif changed and film.on and film.announced then
         say(data.reduced and string.format("DRBA reduced to %s: %s", data.level, data.why) or "DRBA back to " .. data.level)
     end
@@ -692,7 +702,7 @@ local function set_mode(name)
         film.answer_mode, film.asked_mode = true, mode
         ask_bridge("level", {mode = mode})   -- its answer says what that means now
     else
-        say(string.format("DRBA quality: %s, %s", mode, MODE_MEANS[mode]))
+        say(string.format("DRBA quality: %s\n%s", mode, MODE_MEANS[mode]))
     end
     update_menu()
 end
@@ -773,9 +783,10 @@ end)
 
 local REFRESH_S = 0.5
 local PAGE_ROWS, PAGE_MIN_WIDTH = 720, 620
-local LEFT, TOP, WIDTH = 24, 24, 572
+local LEFT, TOP, WIDTH = 24, 24, 584
+local MESSAGE_LINE = 58                -- of a message on screen, under which the page moves
 local PAD, LINE, FONT = 16, 25, 18
-local LABELS = 104                     -- width of the column of labels
+local LABELS = 120                     -- width of the column of labels
 local GRAPH_HEIGHT, BARS = 72, 60
 local WHITE, GREY, GREEN, AMBER = "FFFFFF", "B4B4B4", "8CDC96", "3CA8FF"   -- BBGGRR
 
@@ -806,8 +817,8 @@ local function page_rows(s)
     row("Model", s.model and s.model .. " on " .. s.engine or "–")
     if s.building ~= "" then row("Building", string.format("%s engine, %d %%", s.building, math.floor(s.progress * 100))) end
     local tight = s.budget_ms and s.ms and s.ms > s.budget_ms
-    row("In-between", known(s.ms, "%.1f ms") .. (s.budget_ms and string.format(" of %.1f ms", s.budget_ms) or "")
-        .. (s.use and string.format(", %d %% of the time", math.floor(s.use * 100 + 0.5)) or ""), tight and AMBER or WHITE)
+    row("In-between", known(s.ms, "%.1f ms") .. (s.budget_ms and string.format(" of %.1f ms", s.budget_ms) or ""),
+        tight and AMBER or WHITE)
     row("Level", (s.level or "–") .. (s.mode == "auto" and ", chosen automatically" or ", quality " .. s.mode),
         s.reduced and AMBER or WHITE)
     if s.why and s.why ~= "" and s.mode == "auto" then row("", s.why, GREY) end
@@ -864,22 +875,24 @@ local function graph_events(values, budget_ms, x, y, width, height)
     return events
 end
 
--- The whole page as ASS.
-local function page_text(s)
+-- The whole page as ASS, `messages` lines below the top.
+local function page_text(s, messages)
     local rows = page_rows(s)
-    local graph_y = TOP + PAD + #rows * LINE + 8
-    local height = graph_y + GRAPH_HEIGHT + 8 + LINE + PAD / 2 - TOP
-    local events = {drawing_event(LEFT, TOP, "000000", "60", rectangle(0, 0, WIDTH, height))}
+    local page_y = TOP + messages * MESSAGE_LINE
+    local graph_y = page_y + PAD + #rows * LINE + 8
+    local height = graph_y + GRAPH_HEIGHT + 8 + LINE + PAD / 2 - page_y
+    local events = {drawing_event(LEFT, page_y, "000000", "60", rectangle(0, 0, WIDTH, height))}
     for i, row in ipairs(rows) do
-        local y = TOP + PAD + (i - 1) * LINE
-        events[#events + 1] = text_event(LEFT + PAD, y, i == 1 and WHITE or GREY, row[1])
+        local y = page_y + PAD + (i - 1) * LINE
+        events[#events + 1] = text_event(LEFT + PAD, y, i == 1 and WHITE or GREY, row[1], i == 1 and FONT + 2 or FONT)
         events[#events + 1] = text_event(LEFT + PAD + LABELS, y, row[3], shortened(row[2], 40))
     end
     for _, event in ipairs(graph_events(s.render_ms, s.budget_ms, LEFT + PAD, graph_y, WIDTH - 2 * PAD, GRAPH_HEIGHT)) do
         events[#events + 1] = event
     end
     local caption = #s.render_ms == 0 and "no in-between was rendered yet"
-        or string.format("newest %d in-betweens", #s.render_ms) .. known(s.budget_ms, "; line: %.1f ms")
+        or string.format("newest %d in-betweens, top %.0f ms", #s.render_ms, graph_top(s.render_ms, s.budget_ms))
+            .. (s.budget_ms and string.format(", line %.1f ms", s.budget_ms) or "")
     events[#events + 1] = text_event(LEFT + PAD, graph_y + GRAPH_HEIGHT + 6, GREY, caption, 14)
     return table.concat(events, "\n")
 end
@@ -893,7 +906,7 @@ local function snapshot()
         wanted = wanted, bridge = bridge, opening = f.opening, on = f.on, announced = f.announced, failure = f.failure,
         source_fps = f.url and f.source_fps, output_fps = f.output_fps, display_fps = display_fps,
         model = stats.model, engine = stats.engine, building = f.building or "", progress = f.progress or 0,
-        ms = stats.render_ms_median, budget_ms = stats.budget_ms, use = stats.use, render_ms = stats.render_ms or {},
+        ms = stats.render_ms_median, budget_ms = stats.budget_ms, render_ms = stats.render_ms or {},
         level = f.url and f.level, mode = mode, why = stats.why, reduced = stats.reduced,
         lead_s = stats.lead_s, queue = stats.queue,
         interpolated = stats.interpolated_frames or 0, held = stats.held_frames or 0, cut = stats.cut_frames or 0,
@@ -922,13 +935,17 @@ local function show_page(text)
 end
 
 local page_shown = false
-local page_timer = mp.add_periodic_timer(REFRESH_S, function() show_page(page_text(snapshot())) end)
+update_statistics = function()
+    if not page_shown then return end
+    show_page(page_text(snapshot(), mp.get_time() < message_until and math.min(3, message_lines) or 0))
+end
+local page_timer = mp.add_periodic_timer(REFRESH_S, update_statistics)
 page_timer:kill()
 
 local function toggle_statistics()
     page_shown = not page_shown
     if page_shown then
-        show_page(page_text(snapshot()))
+        update_statistics()
         page_timer:resume()
     else
         page_timer:kill()

@@ -25,6 +25,8 @@ from server import card_process
 from server.main import main
 
 PIPE = os.environ["DRBA_TEST_BUILD"]
+#: What the two are called; pictures of the documentation call them by names that viewers see.
+FIRST_NAME, BUILT_NAME = os.environ.get("DRBA_TEST_ENGINES", "first,built").split(",")
 
 
 def note(line: str) -> None:
@@ -40,7 +42,7 @@ class MixRenderer:
     def render(self, triplet: Triplet, times: Sequence[float], outputs: Sequence[Sequence[Plane]]) -> None:
         for at, planes in zip(times, outputs, strict=True):
             mix(triplet, at, planes)
-            if self.engine == "built":
+            if self.engine == BUILT_NAME:
                 for plane in planes:
                     plane[:] = self._top - plane
 
@@ -54,7 +56,7 @@ class MixRenderer:
 class PipeBuild:
     """A build that the lines in the pipe take further."""
 
-    name = "built"
+    name = BUILT_NAME
 
     def __init__(self) -> None:
         self.state, self.progress, self.message = "waiting", 0.0, "waits for its turn"
@@ -97,12 +99,12 @@ def opener(name: str) -> Callable[[StreamSpec, ModelSpec], LocalRenderer]:
 
 
 def open_built(spec: StreamSpec, model: ModelSpec) -> LocalRenderer | None:
-    return opener("built")(spec, model) if BUILT.is_set() else None
+    return opener(BUILT_NAME)(spec, model) if BUILT.is_set() else None
 
 
 ENGINES = (
-    Engine("built", "cpu", str, networks, open_built, build),
-    Engine("first", "cpu", str, networks, opener("first")),
+    Engine(BUILT_NAME, "cpu", str, networks, open_built, build),
+    Engine(FIRST_NAME, "cpu", str, networks, opener(FIRST_NAME)),
     Engine("cpu", "cpu", str, lambda model, spec: "" if model.family == "flow" else "no", open_flow),
 )
 

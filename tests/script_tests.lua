@@ -39,7 +39,7 @@ end
 
 local SNAPSHOT = {
     wanted = true, bridge = "ready", on = true, announced = true, source_fps = 24000 / 1001, output_fps = 48000 / 1001,
-    display_fps = 60, model = "flow", engine = "cpu", building = "", progress = 0, ms = 17.94, budget_ms = 41.7, use = 0.43,
+    display_fps = 60, model = "flow", engine = "cpu", building = "", progress = 0, ms = 17.94, budget_ms = 41.7,
     render_ms = {10, 20, 50}, level = "flow", mode = "auto", why = "", reduced = false, lead_s = 1.916, queue = 4,
     interpolated = 512, held = 12, cut = 2, late = 0, reduced_frames = 0, avsync = 0.42, dropped_output = 0,
     dropped_decoder = 0, connected = true, restarts = 0,
@@ -326,8 +326,7 @@ test("levels by hand go round, and the screen says what they mean now", function
         world.keys["next-level"].fn()
         contains(world.commands[#world.commands], '{"mode":"' .. name .. '"}')
         world.tell("drba-level", {id = "1", mode = name, level = "flow at 2x", why = "", reduced = false})
-        contains(world.last_shown(), "DRBA quality: " .. name .. ", ")
-        contains(world.last_shown(), "now flow at 2x")
+        equal(world.last_shown(), "DRBA quality: " .. name .. "\nnow flow at 2x")
     end
     world.messages.level("fast")
     contains(world.commands[#world.commands], '{"mode":"fast"}')
@@ -339,7 +338,7 @@ test("a level chosen by hand before the film is open goes with the request", fun
     local drba, world = stub.load({properties = {["track-list"] = {{type = "video", id = 1, selected = true}}}})
     equal(type(drba), "table")
     world.keys["next-level"].fn()
-    equal(world.last_shown(), "DRBA quality: quality, the best there is")
+    equal(world.last_shown(), "DRBA quality: quality\nthe best there is")
     world.events["file-loaded"]()
     world.messages.on()
     world.tell("ready", {})
@@ -429,7 +428,7 @@ test("the page says what is played", function()
     for _, case in ipairs({
         {"DRBA", "on"},
         {"Frame rate", "23.976 → 47.952 fps, display 60 Hz"}, {"Model", "flow on cpu"},
-        {"In-between", "17.9 ms of 41.7 ms, 43 % of the time"}, {"Level", "flow, chosen automatically"},
+        {"In-between", "17.9 ms of 41.7 ms"}, {"Level", "flow, chosen automatically"},
         {"Ahead", "1.92 s, 4 on the way"}, {"Frames", "512 interpolated, 12 held, 2 at cuts"}, {"A/V", "+0.4 ms"},
         {"Dropped", "0 by the output, 0 by the decoder"}, {"Server", "connected, 0 restarts"},
     }) do
@@ -496,6 +495,18 @@ test("the page is drawn twice a second only while it is shown", function()
     equal(world.overlay.removed, 1)
 end)
 
+test("a message on screen and the page do not cover each other", function()
+    local _, world = playing()
+    world.pass(60)
+    world.keys.statistics.fn()
+    contains(world.overlay.data, "\\pos(24,24)")
+    world.messages.off()
+    contains(world.overlay.data, "\\pos(24,82)")
+    world.pass(4)
+    world.page_timer.fn()
+    contains(world.overlay.data, "\\pos(24,24)")
+end)
+
 test("a narrow window shows the page smaller, not cut off", function()
     local drba = stub.load()
     equal(drba.canvas_rows(16 / 9), 720)
@@ -505,7 +516,7 @@ end)
 
 test("text of the page cannot break out of it", function()
     local drba = stub.load()
-    local page = drba.page_text(snapshot({level = "{\\pos(0,0)}"}))
+    local page = drba.page_text(snapshot({level = "{\\pos(0,0)}"}), 0)
     assert(not page:find("{\\pos(0,0)}", 1, true))
 end)
 
