@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -197,6 +199,13 @@ def test_keys_in_pages_are_those_of_the_script() -> None:
     bound = set(re.findall(r"mp\.add_(?:forced_)?key_binding\([^,]+,\s*\"([\w-]+)\"", script))
     named = {name for page in PAGES for name in re.findall(r"script-binding drba/([\w-]+)", page.read_text())}
     assert named <= bound, f"{sorted(named - bound)} of {sorted(bound)}"
+
+
+def test_the_pictures_of_drm_can_be_drawn_again(tmp_path: Path) -> None:
+    script = ROOT / "docs" / "make_drm_pictures.py"
+    subprocess.run([sys.executable, script, tmp_path, "--height", "180"], cwd=ROOT, check=True, capture_output=True)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {path.name for path in PICTURES.glob("*.jpg")}
 
 
 def test_readme_has_the_two_commands() -> None:
