@@ -48,6 +48,7 @@ local function is_mode(name)
 end
 
 local mode = "auto"   -- of MODES: who chooses the level
+local tell_mode = function() end
 local function options_changed(changed)
     if options.auto ~= "no" and options.auto ~= "yes" and options.auto ~= "always" then
         msg.error("option auto: expected no, yes or always, got " .. options.auto)
@@ -56,6 +57,7 @@ local function options_changed(changed)
     if not changed or changed.quality then
         -- What is no mode goes to the bridge as it is: its refusal names what there is.
         mode = options.quality
+        tell_mode()
     end
 end
 require("mp.options").read_options(options, "drba", options_changed)
@@ -552,7 +554,7 @@ end)
 on_film("opened", function(data)
     film.opening, film.first_between = false, nil
     film.url, film.source_fps, film.output_fps, film.level = data.url, data.source_fps, data.output_fps, data.level
-    if film.asked_mode ~= mode then ask_bridge("level", {mode = mode}) end
+    if film.asked_mode ~= mode then tell_mode() end
     mp.command_native_async({"video-add", data.url, "auto", "DRBA " .. rate_text(data.output_fps) .. " fps"},
         function(success, _, err)
             if not film or data.id ~= film.id then return end
@@ -695,12 +697,19 @@ end)
 
 -- Levels of quality by hand ------------------------------------------------------------------------------------------
 
+-- The film that is open is played so from now on; false where none is.
+tell_mode = function()
+    if not film or not film.url then return false end
+    film.asked_mode = mode
+    ask_bridge("level", {mode = mode})
+    return true
+end
+
 local function set_mode(name)
     quiet_until = 0
     mode = name
-    if film and film.url then
-        film.answer_mode, film.asked_mode = true, mode
-        ask_bridge("level", {mode = mode})   -- its answer says what that means now
+    if tell_mode() then
+        film.answer_mode = true   -- the bridge's answer says what that means now
     else
         say(string.format("DRBA quality: %s\n%s", mode, MODE_MEANS[mode]))
     end

@@ -109,8 +109,13 @@ function stub.load(changes)
         getpid = function() return 1234 end,
     }
     package.loaded["mp.options"] = {
-        read_options = function(options)
+        read_options = function(options, _, changed)
             for name, value in pairs(changes.options or {}) do options[name] = value end
+            -- A profile of the viewer sets an option while mpv runs.
+            function world.set_option(name, value)
+                options[name] = value
+                changed({[name] = true})
+            end
         end,
     }
     -- Messages of the bridge are tables here: `tell` stands for mpv's JSON.

@@ -345,6 +345,15 @@ test("a level chosen by hand before the film is open goes with the request", fun
     contains(world.commands[#world.commands], '"quality":"quality"')
 end)
 
+test("a profile that chooses a level counts at once", function()
+    local _, world = playing()
+    world.set_option("quality", "fast")
+    contains(world.commands[#world.commands], '{"mode":"fast"}')
+    local before = #world.commands
+    world.set_option("fps", "60")
+    equal(#world.commands, before, "not before the next film")
+end)
+
 test("a level that the machine needs is said once DRBA is on", function()
     local _, world = playing()
     world.tell("drba-level", {id = "1", mode = "auto", level = "flow, coarse", why = "the machine is busy", reduced = true})

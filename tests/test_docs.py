@@ -137,9 +137,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_every_picture_is_shown_and_small() -> None:
     shown = {
-        (page.parent / target).resolve()
-        for page in PAGES
-        for target in re.findall(r"\]\(([^)]+)\)", page.read_text())
+        (page.parent / target).resolve() for page in PAGES for target in re.findall(r"\]\(([^)]+)\)", page.read_text())
     }
     files = {path for path in PICTURES.iterdir() if path.is_file()}
     assert files <= shown, f"in docs/pictures and on no page: {sorted(path.name for path in files - shown)}"

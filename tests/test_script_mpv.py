@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 
 import clips
 import clips_mkv
+import cv2
+import numpy as np
 import pytest
 from mpv_driver import Mpv
 from test_mpv import bridges_of
@@ -119,6 +122,41 @@ def test_the_keys_choose_levels_and_show_statistics(film: Path) -> None:
         mpv.command("keypress", "Alt+d")
         mpv.wait_for(lambda: last_stats(mpv).get("mode") == "auto")
         assert not [line for line in mpv.log if "Lua error" in line]
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    reading, writing = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "640x360x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL)
+    os.close(writing)
+    with os.fdopen(reading) as number:
+        yield ":" + number.readline().strip()
+    server.terminate()
+    server.wait()
+
+
+def test_the_statistics_page_is_drawn_and_goes_again(film: Path, display: str, tmp_path: Path) -> None:
+    def screen() -> np.ndarray:
+        path = tmp_path / "screen.png"
+        grab = ["-f", "x11grab", "-draw_mouse", "0", "-video_size", "640x360", "-i", display, "-frames:v", "1", path]
+        subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, grab)], check=True, stdin=subprocess.DEVNULL)
+        return cv2.imread(str(path)).astype(int)
+
+    def shows_page(without: np.ndarray) -> bool:
+        """Every pixel of its panel (in a window half as high as 720) darker or written on, and none beside it touched."""
+        change = np.abs(screen() - without).max(axis=2)
+        return bool((change[20:200, 16:300] > 0).mean() > 0.9 and not change[:, 320:].any())
+
+    window = ["--vo=x11", "--no-border", "--geometry=640x360+0+0", "--pause", "--start=3", "--osc=no"]
+    with Mpv([film], *window, script_opts=TWICE, environment={"DISPLAY": display}) as mpv:
+        mpv.wait_for(lambda: mpv.get("vo-configured") and mpv.get("osd-width") == 640)
+        mpv.wait_for(lambda: screen().any())
+        without = screen()
+        mpv.command("keypress", "Alt+d")
+        mpv.wait_for(lambda: shows_page(without))
+        mpv.command("keypress", "Alt+d")
+        mpv.wait_for(lambda: not np.abs(screen() - without).any())
 
 
 def test_keys_can_be_moved(film: Path, tmp_path: Path) -> None:
