@@ -166,7 +166,7 @@ def count_frames(path: Path) -> int:
 
 def move_into_place(temporary: Path, path: Path, before_rename: Callable[[Path], None] | None = None) -> None:
     """Rename a file that is whole, after its content has reached the disk; OSError."""
-    with temporary.open("rb") as file:
+    with temporary.open("rb+") as file:  # Windows flushes what may be written only
         os.fsync(file.fileno())
     if before_rename is not None:
         before_rename(temporary)
