@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -105,19 +105,20 @@ def check_cuda() -> Iterator[Check]:
 
 
 def check_tensorrt() -> Iterator[Check]:
-    yield check_library("tensorrt", "tensorrt", "runs networks fastest")
+    yield check_library("tensorrt", ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"), "runs networks fastest")
 
 
 def check_cupy() -> Iterator[Check]:
-    yield check_library("cupy", "cupy-cuda12x", "splats on the card")
+    yield check_library("cupy", ("cupy-cuda13x", "cupy-cuda12x", "cupy"), "samples, splats and converts colours on the card")
 
 
-def check_library(name: str, distribution: str, use: str) -> Check:
-    """What is worth having where CUDA works, and of no use elsewhere: imported there only."""
+def check_library(name: str, distributions: Sequence[str], use: str) -> Check:
+    """What is worth having where CUDA works, and of no use elsewhere: imported there only. It may have been installed under
+    any of `distributions`."""
     if facts_of("torch")["why"]:
-        try:
-            version = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
+        installed = {dist.metadata["Name"].lower(): dist.version for dist in metadata.distributions()}
+        version = next((installed[name] for name in distributions if name in installed), "")
+        if not version:
             return Check(name, "info", "not installed, and of no use without CUDA", data={"version": ""})
         return Check(name, "info", f"{version}, not tried without CUDA", data={"version": version})
     facts = probe(name, timeout_s=TIMEOUTS_S[name])
