@@ -197,6 +197,7 @@ end)
 test("the memory of films keeps the newest and forgets the oldest", function()
     local drba = stub.load()
     local text = "damaged line\n\n0123 yes\n"
+    equal(#drba.parse_memory(text), 0)
     for number = 1, 5 do text = drba.changed_memory(text, string.format("%016x", number), number % 2 == 0, 3) end
     equal(text, "0000000000000003 no\n0000000000000004 yes\n0000000000000005 no\n")
     text = drba.changed_memory(text, "0000000000000003", true, 3)

@@ -95,7 +95,8 @@ def test_fifty_toggles(watched: Watched) -> None:
         off = number % 2 == 0
         took_s = watched.until_shown("script-message-to", "drba", "off" if off else "on")
         assert took_s < STALL_S * slack()
-        assert watched.mpv.is_on != off
+        # On a busy machine mpv shows pictures twice, after the switch and after the seek: this may be the toggle before.
+        watched.mpv.wait_for(lambda off=off: watched.mpv.is_on != off, STALL_S * slack())
     watched.plays()
     watched.holds_no_more()
 
