@@ -109,7 +109,9 @@ def check_tensorrt() -> Iterator[Check]:
 
 
 def check_cupy() -> Iterator[Check]:
-    yield check_library("cupy", ("cupy-cuda13x", "cupy-cuda12x", "cupy"), "samples, splats and converts colours on the card")
+    yield check_library(
+        "cupy", ("cupy-cuda13x", "cupy-cuda12x", "cupy"), "samples, splats and converts colours on the card"
+    )
 
 
 def check_library(name: str, distributions: Sequence[str], use: str) -> Check:
