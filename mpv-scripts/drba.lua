@@ -84,7 +84,7 @@ local film = nil                -- the file that is playing: see new_film
 local request_count = 0         -- films opened at the bridge so far: answers to older requests are dropped
 local quitting = false
 
-local open_film, open_film_if_there, switch_on, switch_off, update_menu, update_statistics
+local open_film, switch_on, switch_off, update_menu, update_statistics
 
 -- Text: pure ---------------------------------------------------------------------------------------------------------
 
@@ -315,7 +315,7 @@ local function bridge_ended(_, result, err)
     while bridge_deaths[1] and bridge_deaths[1] < now - RESTART_WINDOW_S do table.remove(bridge_deaths, 1) end
     local crashed = result and result.status and result.status < 0   -- killed by a signal: worth another try
     if wanted and crashed and #bridge_deaths <= MAX_BRIDGE_RESTARTS then
-        open_film_if_there()
+        open_film()
     elseif wanted then
         fail(why)
     end
@@ -462,7 +462,7 @@ mp.observe_property("vid", "number", function()
         end
         drop_track()
         film.original = nil
-        if follow then open_film_if_there() end
+        if follow then open_film() end
     elseif film.on then
         film.on, wanted = false, false
         undress_track()
@@ -515,12 +515,15 @@ local function web_options()
     }
 end
 
-open_film = function()
+-- `asked`: the viewer has just asked for it, and is told why there is nothing to open. Nobody else is: mpv takes a film away
+-- before it says so, and with no picture left its end, and then the next film, are on the way.
+open_film = function(asked)
     if not film then return end
     if film.track then return switch_on() end
     if film.opening then return end
     local track, number = selected_video()
     if not track or track.image or track.albumart then
+        if not asked then return end
         return fail(track and "a still picture has nothing between its frames" or "no video is playing")
     end
     if mp.get_property("current-demuxer") == "timeline" and not track.external and not is_url(film.path) then
@@ -546,15 +549,9 @@ open_film = function()
     })
 end
 
--- For what nobody asked for just now. mpv takes a film away before it says so: with no picture left its end is on the way,
--- and the next film begins anew.
-open_film_if_there = function()
-    if selected_video() then open_film() end
-end
-
 on_bridge("ready", function(data)
     bridge, bridge_log = "ready", data.log
-    if wanted then open_film_if_there() end
+    if wanted then open_film() end
 end)
 
 on_film("opened", function(data)
@@ -624,7 +621,7 @@ local function turn_on()
         return say("DRBA: on from the next film")
     end
     if not film.track then say("DRBA: starting", 10) end
-    open_film()
+    open_film(true)
     update_menu()
 end
 
@@ -657,7 +654,7 @@ local function file_loaded()
     wanted, asked_early = false, false
     local track = selected_video()
     if not track or track.image or track.albumart then
-        if asked then open_film() end   -- which says why not
+        if asked then open_film(true) end   -- which says why not
         return update_menu()
     end
     begin_quiet()
