@@ -30,10 +30,6 @@ def check_weights() -> Iterator[Check]:
         yield Check("weights", "info", "no network is installed; the flow-only model needs none")
     for spec in found:
         yield _check_model(spec)
-    for spec in models():
-        if spec.shipped and spec not in found:
-            missing = f"not in this build: {weights.shipped_path(spec)} is missing"
-            yield Check(f"weights:{spec.name}", "info", missing)
 
 
 def _check_model(spec: ModelSpec) -> Check:
