@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from drba import weights
 from drba.errors import DrbaError
@@ -70,7 +71,7 @@ def choose(
                 log.warning("%s on %s: %s", model.name, engine.name, error)
                 why_not = str(error)
                 continue
-            if found == UNMEASURED:
+            if found == "unmeasured":
                 return None
             if isinstance(found, float):
                 why_not = f"{model.name} on {engine.name} takes {found:.0f} ms, expected {limit_ms():.0f} or less"
@@ -92,27 +93,22 @@ def never_fast(spec: StreamSpec, engine: Engine) -> str:
     return f"takes more than {least_ms:.0f} ms with {cores} cores, expected {limit_ms():.0f} or less"
 
 
-UNMEASURED = -1.0
-
-
 def open_if_fast(
     spec: StreamSpec, model: ModelSpec, engine: Engine, *, measure: bool = True
-) -> LocalRenderer | float | None:
+) -> LocalRenderer | float | Literal["unmeasured"] | None:
     """The renderer, or its milliseconds an in-between where that is too slow for playing, or None where the engine has to
-    be built first. What was too slow before is not even opened; what was not measured yet is UNMEASURED unless it is to.
+    be built first. What was too slow before is not even opened. Where `measure` is False, neither is what has not been
+    measured yet, unless it was built: that opens fast, and is measured on the way.
     """
     calibration = Calibration()
     milliseconds = calibration.known_ms(spec, model, engine)
     if milliseconds is not None and milliseconds > limit_ms():
         return milliseconds
     if milliseconds is None and not measure and engine.build is None:
-        return UNMEASURED
+        return "unmeasured"
     renderer = engine.open(spec, model)
     if renderer is None:
         return None
-    if milliseconds is None and not measure:
-        renderer.close()
-        return UNMEASURED
     if milliseconds is None:
         milliseconds = calibration.measure(spec, model, engine, renderer)
     if milliseconds <= limit_ms():

@@ -108,7 +108,7 @@ def _meanwhile(spec: StreamSpec, model: ModelSpec, to_build: Engine, engines: Se
         except DrbaError as error:
             log.warning("%s on %s: %s", model.name, engine.name, error)
             continue
-        if found is not None and not isinstance(found, float):
+        if found is not None and not isinstance(found, (float, str)):
             return found
     return open_flow(spec)
 

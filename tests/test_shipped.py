@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import netweights
 import pytest
@@ -23,10 +25,12 @@ from drba.models import find
 from drba.networks.build import empty_parts
 from drba.networks.shipping import CARD, MAX_BYTES, read_card, ship
 from drba.pixels import FrameLayout, pixel_format
-from engines import ENGINES, StreamSpec, choice, measuring, open_renderer
+from engines import ENGINES, Renderer, StreamSpec, choice, measuring, open_renderer
 from engines.base import MEASURING
 from engines.calibration import Calibration
+from player.bridge import Bridge
 from player.cli import main
+from player.render.settled import settled
 from player.setup.check_models import check_auto, check_weights
 
 SMALL = find("drba-small")
@@ -207,16 +211,39 @@ def test_a_film_begins_with_flow_and_goes_over_to_the_network_once_it_is_measure
 
 
 def test_flow_goes_on_where_no_network_is_fast_enough(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured() -> None:
-        Calibration()._kept.write({f"{key}": 150.0})
+    engine = next(engine for engine in ENGINES if engine.name == "torch-cpu")
 
-    from engines.calibration import _key
+    def measured(self: measuring.Measurement) -> str:
+        Calibration().measure(SPEC, SMALL, engine, Renderer)  # type: ignore[arg-type]
+        return ""
 
-    key = _key(SPEC, SMALL, next(engine for engine in ENGINES if engine.name == "torch-cpu"))
-    monkeypatch.setattr(measuring.Measurement, "_measured", lambda self: measured() or "")
+    monkeypatch.setattr("engines.calibration.measure_ms", lambda *_: 150.0)
+    monkeypatch.setattr(measuring.Measurement, "_measured", measured)
     stream = open_renderer(SPEC, at_once=True)
     settle(stream)
     assert stream.state.note == "flow on cpu (drba-small on torch-cpu takes 150 ms, expected 17 or less)"
+
+
+def test_a_render_waits_for_the_measurement_and_the_viewer_is_not_told(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, said = threading.Event(), []
+
+    def measured(self: measuring.Measurement) -> str:
+        return "" if gate.wait(DEADLINE_S) else "nobody opened the gate"
+
+    def say(line: str) -> None:
+        said.append(line)
+        gate.set()
+
+    monkeypatch.setattr(measuring.Measurement, "_measured", measured)
+    stream = open_renderer(SPEC, at_once=True)
+    sent: list[tuple[str, ...]] = []
+    bridge = SimpleNamespace(_ipc=SimpleNamespace(send=lambda *message: sent.append(message)))
+    Bridge._engine_is(bridge, "film", stream.state)  # type: ignore[arg-type]
+    assert json.loads(sent[0][2])["building"] == ""
+    assert settled(stream, SPEC, say) is stream and said == ["measuring which network is fast enough first"]
+    assert not stream.state.building
 
 
 @pytest.mark.parametrize(
