@@ -63,7 +63,7 @@ def choose(
         to_build: Engine | None = None
         for engine in usable(model):
             if reason := never_fast(spec, engine):
-                why_not = f"{model.name} on {engine.name} {reason}"
+                why_not = why_not or f"{model.name} on {engine.name} {reason}"  # a card's own figure says more
                 continue
             try:
                 found = open_if_fast(spec, model, engine, measure=measure)

@@ -63,6 +63,16 @@ def test_the_wheel_has_what_it_needs_and_nothing_else(built: tuple[Path, Path]) 
 
 
 @in_git
+def test_the_same_commit_gives_the_same_wheel(built: tuple[Path, Path], tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        _, again = release.build(tmp_path)
+    finally:
+        os.umask(before)
+    assert again.read_bytes() == built[1].read_bytes()
+
+
+@in_git
 def test_what_does_not_belong_into_the_wheel_is_named(built: tuple[Path, Path], tmp_path: Path) -> None:
     spoiled = tmp_path / built[1].name
     with zipfile.ZipFile(built[1]) as archive, zipfile.ZipFile(spoiled, "w") as copy:

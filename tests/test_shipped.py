@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -280,6 +281,12 @@ def test_closing_the_film_leaves_the_measurement_to_the_next_one(
     gate.set()
     settle(second)
     assert len(began) == 1
+
+
+def test_the_measuring_process_ends_when_nobody_waits_any_more() -> None:
+    process = subprocess.Popen(measuring.COMMAND, stdin=subprocess.PIPE, cwd=measuring.ROOT)
+    process.communicate(pickle.dumps(SPEC), timeout=DEADLINE_S)  # and close its standard input, as an ended server does
+    assert process.returncode == 1
 
 
 def test_nothing_is_measured_where_no_network_can_be_fast(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
     python tools/release.py FOLDER             # everything a release needs, in an empty folder
     python tools/release.py --tag v1.2.3 FOLDER    # the same, refused unless the changelog has that version with its date
 
-The wheel is made from the sdist, so both are whole. `SOURCE_DATE_EPOCH` makes the wheel the same bytes anywhere.
+The wheel is made from the sdist, so both are whole. The same commit gives the same wheel, byte for byte.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def build(folder: Path) -> tuple[Path, Path]:
 
 def _backend(hook: str, source: Path, folder: Path) -> str:
     code = f"import sys; from setuptools import build_meta; print('\\n' + build_meta.{hook}(sys.argv[1]))"
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=source, capture_output=True, text=True)
+    command = [sys.executable, "-c", code, str(folder)]
+    environment = {"SOURCE_DATE_EPOCH": _last_commit_time(), **os.environ}
+    done = subprocess.run(command, cwd=source, env=environment, umask=0o022, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"release.py: {hook} failed\n{done.stdout}{done.stderr}")
     return done.stdout.splitlines()[-1]
@@ -111,13 +113,12 @@ def main() -> None:
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    wrong = [f"{folder} is not empty"] if any(folder.iterdir()) else []
+    wrong = [f"{folder} is not empty, expected a new folder"] if any(folder.iterdir()) else []
     if arguments.tag not in (None, f"v{PROJECT['version']}"):
         wrong.append(f"the tag is {arguments.tag}, expected v{PROJECT['version']} (pyproject.toml)")
     changelog = (ROOT / "CHANGELOG.md").read_text()
     wrong += filter(None, [changelog_fault(changelog, PROJECT["version"], released=arguments.tag is not None)])
     if not wrong:
-        os.environ.setdefault("SOURCE_DATE_EPOCH", _last_commit_time())
         sdist, wheel = build(folder)
         wrong = faults(wheel)
     if wrong:
@@ -134,10 +135,8 @@ def main() -> None:
 
 
 def _last_commit_time() -> str:
-    return (
-        subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-        or "0"
-    )
+    command = ["git", "log", "-1", "--format=%ct"]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 if __name__ == "__main__":
