@@ -105,5 +105,7 @@ def main() -> None:
 
 
 def _end_with_the_parent() -> None:
-    sys.stdin.buffer.read()
+    os.read(
+        sys.stdin.fileno(), 1
+    )  # nothing but its end; not through sys.stdin, which Python could not close at exit then
     os._exit(1)

@@ -17,6 +17,7 @@ import netweights
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_swap import CPU, Marking, SteppedBuild, engine
 
 import drba
 from drba import weights
@@ -26,9 +27,10 @@ from drba.models import find
 from drba.networks.build import empty_parts
 from drba.networks.shipping import CARD, MAX_BYTES, read_card, ship
 from drba.pixels import FrameLayout, pixel_format
-from engines import ENGINES, Renderer, StreamSpec, choice, measuring, open_renderer
+from engines import ENGINES, EngineState, Renderer, StreamSpec, choice, measuring, open_renderer
 from engines.base import MEASURING
 from engines.calibration import Calibration
+from engines.swap import SwappingRenderer
 from player.bridge import Bridge
 from player.cli import main
 from player.render.settled import settled
@@ -184,27 +186,33 @@ SPEC = StreamSpec(FrameLayout(64, 64, pixel_format("yuv420p")), "bt709", model="
 LARGE = replace(SPEC, layout=FrameLayout(1280, 720, SPEC.layout.format))
 
 
-def settle(stream: object) -> None:
-    """Until nothing is measured or built any more."""
-    settled = threading.Event()
+def until(stream: SwappingRenderer, reached: Callable[[EngineState], bool]) -> None:
+    """Wait for a state."""
+    there = threading.Event()
 
     def changed() -> None:
-        if not stream.state.building:  # type: ignore[attr-defined]
-            settled.set()
+        if reached(stream.state):
+            there.set()
 
-    stream.watch(changed)  # type: ignore[attr-defined]
+    stream.watch(changed)
     changed()
-    assert settled.wait(DEADLINE_S)
+    assert there.wait(DEADLINE_S), stream.state
+
+
+def settle(stream: SwappingRenderer) -> None:
+    """Until nothing is measured or built any more."""
+    until(stream, lambda state: not state.building)
 
 
 def test_a_film_begins_with_flow_and_goes_over_to_the_network_once_it_is_measured(
-    shipped: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+    shipped: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, one_thread: None
 ) -> None:
     monkeypatch.setattr("engines.calibration.NEEDED_PER_SECOND", 0.01)  # here; the other process only measures
     stream = open_renderer(SPEC, at_once=True)
     assert (stream.model, stream.state.building) == ("flow", MEASURING)
     settle(stream)
     assert (stream.model, stream.state.note) == ("drba-small", "drba-small on torch-cpu from here on")
+    assert not caplog.records, "the process ended well"
     stream.close()
     again = open_renderer(SPEC, at_once=True)
     assert (again.model, again.state.building) == ("drba-small", ""), "it was remembered"
@@ -212,10 +220,10 @@ def test_a_film_begins_with_flow_and_goes_over_to_the_network_once_it_is_measure
 
 
 def test_flow_goes_on_where_no_network_is_fast_enough(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = next(engine for engine in ENGINES if engine.name == "torch-cpu")
+    torch_cpu = next(engine for engine in ENGINES if engine.name == "torch-cpu")
 
     def measured(self: measuring.Measurement) -> str:
-        Calibration().measure(SPEC, SMALL, engine, Renderer)  # type: ignore[arg-type]
+        Calibration().measure(SPEC, SMALL, torch_cpu, Renderer)  # type: ignore[arg-type]
         return ""
 
     monkeypatch.setattr("engines.calibration.measure_ms", lambda *_: 150.0)
@@ -223,6 +231,27 @@ def test_flow_goes_on_where_no_network_is_fast_enough(shipped: Path, monkeypatch
     stream = open_renderer(SPEC, at_once=True)
     settle(stream)
     assert stream.state.note == "flow on cpu (drba-small on torch-cpu takes 150 ms, expected 17 or less)"
+
+
+def test_what_was_measured_plays_until_the_better_engine_is_built(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = SteppedBuild()
+    first = engine("first", lambda: Marking("first", 1))
+    engines = [engine("built", lambda: Marking("built", 2), build), first, CPU]
+
+    def measured(self: measuring.Measurement) -> str:
+        Calibration().measure(SPEC, SMALL, first, Renderer)  # type: ignore[arg-type]
+        return ""
+
+    monkeypatch.setattr("engines.calibration.measure_ms", lambda *_: 5.0)
+    monkeypatch.setattr(measuring.Measurement, "_measured", measured)
+    stream = open_renderer(SPEC, engines, at_once=True)
+    assert stream.model == "flow"
+    until(stream, lambda state: (state.engine, state.building) == ("first", "built"))
+    build.step("done", 1.0)
+    until(stream, lambda state: (state.engine, state.building) == ("built", ""))
+    stream.close()
 
 
 def test_a_render_waits_for_the_measurement_and_the_viewer_is_not_told(
