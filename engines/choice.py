@@ -98,13 +98,13 @@ def open_if_fast(
 ) -> LocalRenderer | float | Literal["unmeasured"] | None:
     """The renderer, or its milliseconds an in-between where that is too slow for playing, or None where the engine has to
     be built first. What was too slow before is not even opened. Where `measure` is False, neither is what has not been
-    measured yet, unless it was built: that opens fast, and is measured on the way.
+    measured yet, unless it opens fast, as what was built and what needs no torch does: that is measured on the way.
     """
     calibration = Calibration()
     milliseconds = calibration.known_ms(spec, model, engine)
     if milliseconds is not None and milliseconds > limit_ms():
         return milliseconds
-    if milliseconds is None and not measure and engine.build is None:
+    if milliseconds is None and not measure and engine.build is None and engine.name != "cpu":
         return "unmeasured"
     renderer = engine.open(spec, model)
     if renderer is None:
