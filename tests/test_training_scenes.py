@@ -1,4 +1,4 @@
-"""The generator of drawn scenes: the in-between is exact, the flow leads where it says, held drawings are held, and it is quick."""
+"""The generator of drawn scenes: the in-between is exact, the flow leads where it says, held drawings are held; it is quick."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .motion import Grid, Motion, applied, shifted
+from .motion import Grid, Matrix, Motion, applied
 from .paint import Canvas, Image
 
 MIXED = 255  # owner of a pixel that shows more than one layer: an antialiased edge, something translucent
@@ -30,29 +30,32 @@ class Layer:
             return None
         extent = (columns.stop - columns.start, rows.stop - rows.start)
         border = cv2.BORDER_REFLECT if self.endless else cv2.BORDER_CONSTANT
-        canvas, scale = self.drawing, self.drawing.scale
-        to_pixels = shifted(-0.5, -0.5) @ np.diag([scale, scale, 1]) @ shifted(-canvas.left, -canvas.top)
+        scale = self.drawing.scale
+        to_pixels: Matrix = np.diag([scale, scale, 1.0])
+        to_pixels[:2, 2] = -0.5 - scale * self.drawing.left, -0.5 - scale * self.drawing.top
         if not self.motion.waves:
-            inverse = to_pixels @ np.linalg.inv(self.motion.matrix(s)) @ shifted(columns.start, rows.start)
+            inverse = to_pixels @ self.motion.inverse(s)
+            inverse[:, 2] += inverse[:, 0] * columns.start + inverse[:, 1] * rows.start
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            return (rows, columns), cv2.warpAffine(canvas.pixels, inverse[:2], extent, flags=flags, borderMode=border)
+            return (rows, columns), cv2.warpAffine(
+                self.drawing.pixels, inverse[:2], extent, flags=flags, borderMode=border
+            )
         x, y = applied(to_pixels, self.motion.to_texture(_grid(rows, columns), s))
-        return (rows, columns), cv2.remap(canvas.pixels, x, y, cv2.INTER_LINEAR, borderMode=border)
+        return (rows, columns), cv2.remap(self.drawing.pixels, x, y, cv2.INTER_LINEAR, borderMode=border)
 
     def _window(self, size: tuple[int, int], s: float) -> tuple[slice, slice]:
-        height, width = size
+        """Rows and columns of the frame that the texture's corners span."""
         if self.endless:
-            return slice(0, height), slice(0, width)
-        rows, columns = self.drawing.pixels.shape[:2]
-        right, bottom = self.drawing.left + columns / self.drawing.scale, self.drawing.top + rows / self.drawing.scale
+            return slice(0, size[0]), slice(0, size[1])
+        (left, top), half = self.drawing.area[0].tolist(), self.drawing.area[1] / 2
+        half_x, half_y = half.tolist()
         reach = self.motion.reach
-        x = np.array([self.drawing.left - reach, right + reach, right + reach, self.drawing.left - reach], np.float32)
-        y = np.array([self.drawing.top - reach] * 2 + [bottom + reach] * 2, np.float32)
-        x, y = applied(self.motion.matrix(s), (x, y))
-        return (
-            slice(max(0, int(np.floor(y.min()))), min(height, int(np.ceil(y.max())) + 1)),
-            slice(max(0, int(np.floor(x.min()))), min(width, int(np.ceil(x.max())) + 1)),
-        )
+        (a, b, x), (c, d, y), _ = self.motion.matrix(s).tolist()
+        x, y = x + a * (left + half_x) + b * (top + half_y), y + c * (left + half_x) + d * (top + half_y)
+        half_x, half_y = half_x + reach, half_y + reach
+        spans = (y, abs(c) * half_x + abs(d) * half_y, size[0]), (x, abs(a) * half_x + abs(b) * half_y, size[1])
+        rows, columns = (slice(max(0, int(mid - half)), min(side, int(mid + half) + 2)) for mid, half, side in spans)
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ def painted(layers: list[Layer], size: tuple[int, int], times: NDArray[np.float6
         cover = cv2.merge([255 - alpha] * 3)
         pixels[window] = cv2.add(cv2.multiply(pixels[window], cover, scale=1 / 255), cv2.merge(colours))
         part = owner[window]
-        part[alpha > 7] = MIXED
-        part[alpha > 247] = number
+        np.copyto(part, MIXED, where=alpha > 7)
+        np.copyto(part, number, where=alpha > 247)
     return Picture(pixels, owner)
 
 
@@ -104,7 +107,7 @@ def flows(layers: list[Layer], middle: Picture, times: NDArray[np.float64]) -> t
         local[window][inside] = s
         for target, channel in ((0.0, 0), (1.0, 2)):
             for axis, place in enumerate(layer.motion.carried(grid, s, target)):
-                np.copyto(flow[*window, channel + axis], place - grid[axis], where=inside)
+                np.copyto(flow[window][..., channel + axis], place - grid[axis], where=inside)
     return flow, local, known
 
 

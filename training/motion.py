@@ -1,8 +1,8 @@
 """How a layer of a scene moves: affine in its local time, and bent by waves, with an exact inverse.
 
-A layer's texture is placed in the frame by forward(u, s) = parent(s) · shift(s) · turn(s) · zoom(s) · bend(u, s) at its local time
-s in 0..1. The bends are shears by a sine, x += a(s) sin(k y + phase) or the same with x and y exchanged, which are inverted by
-subtracting the same term. So the flow between any two times is known to rounding.
+A layer's texture is placed in the frame by forward(u, s) = parent(s) · shift(s) · turn(s) · zoom(s) · bend(u, s) at its local
+time s in 0..1. The bends are shears by a sine, x += a(s) sin(k y + phase) or the same with x and y exchanged, which are inverted
+by subtracting the same term. So the flow between any two times is known to rounding.
 """
 
 from __future__ import annotations
@@ -62,9 +62,15 @@ class Motion:
         own = np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1]])
         return own if self.parent is None else self.parent.matrix(s) @ own
 
+    def inverse(self, s: float) -> Matrix:
+        """The inverse of `matrix`."""
+        (a, b, x), (c, d, y), _ = self.matrix(s).tolist()
+        det = a * d - b * c
+        return np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y], [0, 0, det]]) / det
+
     def to_texture(self, grid: Grid, s: float) -> Grid:
         """Points of the texture that are at `grid` of the frame at local time `s`."""
-        x, y = applied(np.linalg.inv(self.matrix(s)), grid)
+        x, y = applied(self.inverse(s), grid)
         for wave in reversed(self.waves):
             if wave.axis == 0:
                 x = x - wave.shifts(y, s)
@@ -85,7 +91,7 @@ class Motion:
     def carried(self, grid: Grid, s: float, target: float) -> Grid:
         """Where the pixels `grid` of local time `s` are at local time `target`."""
         if not self.waves:
-            return applied(self.matrix(target) @ np.linalg.inv(self.matrix(s)), grid)
+            return applied(self.matrix(target) @ self.inverse(s), grid)
         return self.to_frame(self.to_texture(grid, s), target)
 
     @property

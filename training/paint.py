@@ -1,11 +1,9 @@
-"""Flat drawing with outlines, cel shading and patterns on a transparent picture, antialiased, with cv2.
+"""Flat drawing with outlines, cel shading and fillings on a transparent picture, antialiased, with cv2.
 
 Pictures are 8-bit RGBA with premultiplied alpha. Colours are (red, green, blue) in 0..255.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -28,6 +26,12 @@ class Canvas:
         columns, rows = max(2, round(width * scale)), max(2, round(height * scale))
         self.pixels: Image = np.zeros((rows, columns, 4), np.uint8)
 
+    @property
+    def area(self) -> tuple[Points, Points]:
+        """((left, top), (width, height)) in points."""
+        rows, columns = self.pixels.shape[:2]
+        return np.array([self.left, self.top]), np.array([columns, rows]) / self.scale
+
     def fill(self, points: Points, colour: Colour, outline: Colour | None = None, width: float = 2) -> None:
         """Fill a closed shape and draw its outline, `width` points wide."""
         cv2.fillPoly(self.pixels, [self._fixed(points)], (*colour, 255), cv2.LINE_AA, _SHIFT)
@@ -43,7 +47,7 @@ class Canvas:
         """Lay `picture` (any size: it is tiled from the shape's corner) over the shape's part within `clip`."""
         fixed = self._fixed(points)
         rows, columns = self.pixels.shape[:2]
-        left, top = np.maximum(fixed.min(0) >> _SHIFT, 0) - 0
+        left, top = np.maximum(fixed.min(0) >> _SHIFT, 0)
         right, bottom = np.minimum((fixed.max(0) >> _SHIFT) + 2, (columns, rows))
         if left >= right or top >= bottom:
             return
@@ -55,14 +59,13 @@ class Canvas:
             cv2.fillPoly(other, [(self._fixed(clip) - corner).astype(np.int32)], (255,), cv2.LINE_AA, _SHIFT)
             mask = np.asarray(cv2.multiply(mask, other, scale=1 / 255), np.uint8)
         part = self.pixels[top:bottom, left:right]
-        tile = np.resize(picture, (1, 1, 3)) if picture.size == 3 else picture
-        if tile.shape[:2] != mask.shape:
-            down, across = -(-mask.shape[0] // tile.shape[0]), -(-mask.shape[1] // tile.shape[1])
-            tile = np.tile(tile, (down, across, 1))[: mask.shape[0], : mask.shape[1]]
-        rgba = cv2.merge([*cv2.split(np.ascontiguousarray(tile)), np.full(mask.shape, 255, np.uint8)])
-        weight = cv2.convertScaleAbs(mask, alpha=alpha)
-        weight4 = cv2.merge([weight] * 4)
-        cv2.add(cv2.multiply(part, 255 - weight4, scale=1 / 255), cv2.multiply(rgba, weight4, scale=1 / 255), dst=part)
+        across, down = (-(-side // tile) for side, tile in zip(mask.shape[::-1], picture.shape[1::-1], strict=True))
+        if across > 1 or down > 1:
+            picture = np.tile(picture, (down, across, 1))
+        rgba = cv2.cvtColor(np.ascontiguousarray(picture[: mask.shape[0], : mask.shape[1]]), cv2.COLOR_RGB2RGBA)
+        weight = cv2.merge([cv2.convertScaleAbs(mask, alpha=alpha)] * 4)
+        kept = cv2.multiply(part, 255 - weight, scale=1 / 255)
+        cv2.add(kept, cv2.multiply(rgba, weight, scale=1 / 255), dst=part)
 
     def shade(self, shape: Points, shadow: Points, colour: Colour, alpha: float = 1.0) -> None:
         """Blend `colour` over the part of `shape` that `shadow` covers."""
@@ -78,46 +81,3 @@ class Canvas:
     def _fixed(self, points: Points) -> NDArray[np.int32]:
         px = (np.asarray(points) - (self.left, self.top)) * self.scale - 0.5
         return np.rint(px * (1 << _SHIFT)).astype(np.int32)
-
-
-def noise(rng: np.random.Generator, rows: int, columns: int, cell: float) -> NDArray[np.float32]:
-    """Smooth noise in 0..1 whose lumps are about `cell` pixels wide."""
-    coarse = rng.random((int(rows / cell) + 3, int(columns / cell) + 3), np.float32)
-    size = (int(coarse.shape[1] * cell), int(coarse.shape[0] * cell))
-    return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)[:rows, :columns].clip(0, 1), np.float32)
-
-
-def pattern(rng: np.random.Generator, rows: int, columns: int, colours: Sequence[Colour]) -> Image:
-    """A filling of `rows` x `columns`: gradient, stripes, checks, dots, bricks, watercolour, posterised noise or wood."""
-    y, x = np.arange(rows, dtype=np.float32)[:, None], np.arange(columns, dtype=np.float32)[None]
-    angle = rng.uniform(0, np.pi)
-    along = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
-    pitch = float(rng.uniform(6, 36))
-    match int(rng.integers(8)):
-        case 0:
-            mix = (along - along.min()) / max(1.0, float(np.ptp(along)))
-        case 1:
-            mix = np.clip((along % pitch - pitch / 2), -0.5, 0.5) + 0.5
-        case 2:
-            mix = ((x // pitch + y // pitch) % 2) + 0 * x
-        case 3:
-            mix = np.clip(np.hypot(x % pitch - pitch / 2, y % pitch - pitch / 2) - pitch * 0.3, 0, 1)
-        case 4:
-            shifted = x + (y // pitch % 2) * pitch
-            mix = np.maximum(y % pitch < 1.5, shifted % (2 * pitch) < 1.5) * np.float32(1)
-        case 5:
-            mix = 0.6 * noise(rng, rows, columns, pitch * 3) + 0.4 * noise(rng, rows, columns, 9)
-        case 6:
-            mix = np.floor(noise(rng, rows, columns, pitch) * 4) / 3
-        case _:
-            bent = along + 14 * noise(rng, rows, columns, 40)
-            mix = np.abs((bent / pitch) % 1 * 2 - 1) ** 3
-    return mixed(mix, colours)
-
-
-def mixed(mix: NDArray[np.float32], colours: Sequence[Colour]) -> Image:
-    """`mix` in 0..1 as a walk through `colours`."""
-    table = np.asarray(colours, np.float32).clip(0, 255)[:, None]
-    lookup = np.rint(cv2.resize(table, (1, 256), interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
-    level = cv2.convertScaleAbs(np.ascontiguousarray(mix, np.float32), alpha=255)
-    return np.asarray(cv2.LUT(cv2.merge([level] * 3), lookup.reshape(1, 256, 3)), np.uint8)

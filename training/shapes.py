@@ -83,3 +83,8 @@ def turned(points: Points, degrees: float) -> Points:
     angle = np.radians(degrees)
     cos, sin = np.cos(angle), np.sin(angle)
     return points @ np.array([[cos, sin], [-sin, cos]])
+
+
+def at(points: Points, x: float, y: float) -> Points:
+    """`points` moved by (x, y)."""
+    return points + np.array([x, y])
