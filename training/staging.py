@@ -17,12 +17,12 @@ from .things import DETAIL, thing
 Size = tuple[int, int]  # height, width
 Camera = Callable[[float], Motion]  # by nearness: 0 is infinitely far, 1 where the figures stand
 
-STILL_CAMERA = 0.35  # share of the scenes
-SPREAD = 1.0  # standard deviation of the logarithm of a step's length
+STILL_CAMERA = 0.3  # share of the scenes
+SPREAD = 1.1  # standard deviation of the logarithm of a step's length
 #: Largest steps as a share of the frame's width.
 LARGEST_PAN, LARGEST_STEP = 0.3, 0.25
 #: Median steps in pixels: of the camera, a figure, a thing.
-PAN_PX, FIGURE_STEP_PX, THING_STEP_PX = 8.0, 9.0, 12.0
+PAN_PX, FIGURE_STEP_PX, THING_STEP_PX = 10.0, 10.0, 12.0
 
 
 def camera(rng: np.random.Generator, size: Size) -> Camera:
