@@ -44,7 +44,9 @@ class Motion:
     pivot: tuple[float, float] = (0.0, 0.0)  # the point of the texture that comes to `place`
     waves: tuple[Wave, ...] = ()
     parent: Motion | None = field(default=None, repr=False)
-    _matrices: dict[float, Matrix] = field(default_factory=dict, repr=False, compare=False)  # those asked for so far
+    _matrices: dict[float, Matrix] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )  # those asked for so far
 
     def matrix(self, s: float) -> Matrix:
         """The affine part at local time `s`, points of the texture to pixels of the frame."""

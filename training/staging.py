@@ -58,13 +58,26 @@ def strip_layer(rng: np.random.Generator, style: Style, size: Size, seen_from: M
     return Layer(canvas, seen_from)
 
 
-def figure_layers(rng: np.random.Generator, style: Style, size: Size, seen_from: Motion, clock: int) -> list[Layer]:
-    """A character whose parts turn as it moves."""
+def figure_layers(
+    rng: np.random.Generator,
+    style: Style,
+    size: Size,
+    seen_from: Motion,
+    clock: int,
+    *,
+    tall_px: float | None = None,
+    step_px: tuple[float, float] | None = None,
+    turning: float = 0.6,
+    swing: float = 1.0,
+) -> list[Layer]:
+    """A character; the share `turning` of its parts turns as it moves, by up to `swing` times what `figure` says. Its height
+    and way are random where they are not given."""
     height, width = size
-    tall = float(np.clip(rng.lognormal(np.log(190), 0.5), 50, 1.7 * height))
+    tall = tall_px or float(np.clip(rng.lognormal(np.log(190), 0.5), 50, 1.7 * height))
+    strolling = _step(rng, FIGURE_STEP_PX, LARGEST_STEP * width) if rng.random() < 0.85 else (0.0, 0.0)
     whole = Motion(
         place=(width * rng.uniform(0.1, 0.9), height * rng.uniform(0.3, 0.8)),
-        step=_step(rng, FIGURE_STEP_PX, LARGEST_STEP * width) if rng.random() < 0.85 else (0.0, 0.0),
+        step=step_px or strolling,
         degrees=float(rng.normal(0, 8)),
         turn=float(rng.normal(0, 6)) if rng.random() < 0.4 else 0.0,
         zoom=float(np.exp(rng.normal(0, 0.05))) if rng.random() < 0.3 else 1.0,
@@ -76,7 +89,7 @@ def figure_layers(rng: np.random.Generator, style: Style, size: Size, seen_from:
             place=part.joint,
             pivot=part.joint,
             degrees=float(rng.normal(0, 4)),
-            turn=part.swing * rng.uniform(-1, 1) if rng.random() < 0.6 else 0.0,
+            turn=swing * part.swing * rng.uniform(-1, 1) if rng.random() < turning else 0.0,
             waves=_waves(rng, tall / 3) if part.sways and rng.random() < 0.5 else (),
             parent=whole,
         )
