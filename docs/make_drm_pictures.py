@@ -2,12 +2,14 @@
 
 The film is the demo clip's meadow with its walker on twos: every drawing of hers is shown for two frames and stands further on
 by STEP_POINTS, while the background pans with every frame. In-betweens come from the flow-only model as it plays, and from
-the same model with its distance ratio map switched off.
+the same model with its distance ratio map switched off. The figures that are measured are those of `training.held`, drawn by
+every model of MODELS.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -16,6 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import drba
 from drba.pixels import FrameLayout, pixel_format
 from engines.base import SourceFrame, StreamSpec, Triplet
 from engines.flow import FlowRenderer
@@ -26,6 +31,9 @@ from player.demo.scene import ScenePainter, cut_frames, storyboard
 from player.pictures import Image
 from player.render.flow_colour import common_scale_px, flow_colours, ratio_bar, ratio_colours, wheel
 from player.render.panels import DIM, FONT, WHITE, Panel, blank, column, row, text
+from training.drm import KINDS, halfway
+from training.ghosts import Judge
+from training.held import held_scene
 
 RATE = 24
 HOLD = 2  # frames that a drawing stands for
@@ -108,6 +116,8 @@ class Film:
 AROUND: Box = (230, 130, 690, 710)  # the figure before and after the jump
 ARM: Box = (350, 390, 570, 570)
 HAND: Box = (320, 340, 620, 620)
+MODELS = ("flow",)  # whose figures are measured
+MEASURED_SCENES = range(4)  # the first ones: neither good nor bad ones were sought
 SLICE_ROW, SLICE_PART = 520, (200, 900)  # in points: the row that is followed in time, from where to where
 
 
@@ -162,6 +172,29 @@ def enlarged(film: Film, frame: int, box: Box) -> Image:
         for number in (frame, frame + 1)
     )
     return row([first, *panels, second], 300, _size(box))
+
+
+def ghosts() -> Image:
+    """Held figures halfway through their jump, without and with the map, and what the measures say of them."""
+    models = {name: drba.load(name) for name in MODELS}
+    rows = []
+    for number in MEASURED_SCENES:
+        held = held_scene(number)
+        judge = Judge(held, held.jump_time)
+        panels = [(held.frames[1], "I1: has rested", "", GREY), (held.frames[2], "I2: has jumped", "", GREY)]
+        for name, model in models.items():
+            drawn = halfway(model, held)
+            for kind, colour in zip(KINDS[1:], (ORANGE, GREEN), strict=True):
+                found = judge.drawn(drawn[kind])
+                words = f"ghost {found.ghost:.2f}, sharpness {found.sharpness:.2f}"
+                panels.append((drawn[kind], f"{name} {kind}", words, colour))
+        covered = cv2.boundingRect((held.figure_mask(0) | held.figure_mask(1)).astype(np.uint8))
+        middle = covered[0] + covered[2] // 2
+        height, width = held.size
+        left = min(max(0, middle - height * 2 // 5), width - height * 4 // 5)
+        part = np.s_[height // 5 :, left : left + height * 4 // 5, ::-1]
+        rows.append(row([Panel(picture[part], *words, marked=True) for picture, *words in panels], 320, (1.0, 1.0)))
+    return column(rows)
 
 
 def slices(
@@ -248,6 +281,7 @@ def main() -> None:
         ("drm-enlarged", enlarged(film, JUMP - 1, ARM)),
         ("drm-slices", slices(film, Fraction(8), kinds)),
         ("drm-limits", enlarged(waving, 14, HAND)),
+        ("drm-ghosts", ghosts()),
         ("on-off", on_off(film)),
     ):
         path = arguments.folder / f"{name}.jpg"

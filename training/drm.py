@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KINDS = ("blend", "without DRM", "with DRM")
 
 
-def in_betweens(model: Interpolator, scene: HeldScene) -> dict[str, Image]:
+def halfway(model: Interpolator, scene: HeldScene) -> dict[str, Image]:
     """Halfway through the jump, by each of KINDS: (H, W, 3) uint8 RGB."""
     frames = [torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255 for frame in scene.frames]
     before, after = frames[:2] if scene.mirrored else frames[1:]
@@ -39,7 +39,7 @@ def in_betweens(model: Interpolator, scene: HeldScene) -> dict[str, Image]:
 def judged(model: Interpolator, scene: HeldScene) -> dict[str, Drawn]:
     """How each of KINDS drew the figure."""
     judge = Judge(scene, scene.jump_time)
-    return {kind: judge.drawn(image) for kind, image in in_betweens(model, scene).items()}
+    return {kind: judge.drawn(image) for kind, image in halfway(model, scene).items()}
 
 
 def off_place(drawn: Drawn, scene: HeldScene) -> float:

@@ -7,7 +7,7 @@ of the drawn figure is the s whose true picture is nearest: the least mean squar
 **Ghost**: how much of edges the in-between has where the true picture of that place has none. The gradient above the largest
 one that the true picture has within TOLERANCE_PX of the same pixel, summed over the way, divided by the sum of the true gradient
 over the figure. 0 is one figure in one place. A blend of two drawings has about 0.3, not 1: the edges of the other place
-are half as high, and those within TOLERANCE_PX of true ones do not count. Two whole figures have about twice that.
+are half as high, and those near true ones do not count.
 
 **Sharpness**: the energy (square) of the in-between's gradient within OUTLINE_PX of the figure's outline at that place, divided
 by that of the true picture. 1 is as sharp as the drawing; a blend of two drawings, half as high, has 1/4 and what the other adds.

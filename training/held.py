@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .layers import Layer, painted
 from .motion import Motion
 from .paint import Canvas, Image
-from .staging import Size, backdrop_layer, figure_layers, strip_layer
+from .staging import Size, backdrop_layer, character, strip_layer
 from .style import Style
 
 SIZE: Size = (360, 640)
@@ -63,6 +63,7 @@ def held_scene(seed: int, *, mirrored: bool = False, size: Size = SIZE) -> HeldS
     backdrop = backdrop_layer(rng, style, size, Motion(step=(0.6 * pan, 0.0)))
     land = strip_layer(rng, style, size, Motion(step=(pan, 0.0)))
     jump = width * float(rng.uniform(*JUMP) * rng.choice((-1, 1))), height * float(rng.normal(0, 0.02))
-    tall = FIGURE_HEIGHT * height
-    figure = figure_layers(rng, style, size, Motion(), _FIGURE, tall_px=tall, step_px=jump, turning=1, swing=2)
+    start = width * rng.uniform(0.35, 0.65) - jump[0] / 2, height * 0.6
+    walk = Motion(place=start, step=jump, degrees=float(rng.normal(0, 6)), turn=float(rng.normal(0, 6)))
+    figure = character(rng, style, FIGURE_HEIGHT * height, walk, _FIGURE, turning=1, swing=2)
     return HeldScene(size, [backdrop, land, *figure], mirrored)

@@ -58,39 +58,40 @@ def strip_layer(rng: np.random.Generator, style: Style, size: Size, seen_from: M
     return Layer(canvas, seen_from)
 
 
-def figure_layers(
-    rng: np.random.Generator,
-    style: Style,
-    size: Size,
-    seen_from: Motion,
-    clock: int,
-    *,
-    tall_px: float | None = None,
-    step_px: tuple[float, float] | None = None,
-    turning: float = 0.6,
-    swing: float = 1.0,
-) -> list[Layer]:
-    """A character; the share `turning` of its parts turns as it moves, by up to `swing` times what `figure` says. Its height
-    and way are random where they are not given."""
+def figure_layers(rng: np.random.Generator, style: Style, size: Size, seen_from: Motion, clock: int) -> list[Layer]:
+    """A character somewhere in the frame."""
     height, width = size
-    tall = tall_px or float(np.clip(rng.lognormal(np.log(190), 0.5), 50, 1.7 * height))
-    strolling = _step(rng, FIGURE_STEP_PX, LARGEST_STEP * width) if rng.random() < 0.85 else (0.0, 0.0)
+    tall = float(np.clip(rng.lognormal(np.log(190), 0.5), 50, 1.7 * height))
     whole = Motion(
         place=(width * rng.uniform(0.1, 0.9), height * rng.uniform(0.3, 0.8)),
-        step=step_px or strolling,
+        step=_step(rng, FIGURE_STEP_PX, LARGEST_STEP * width) if rng.random() < 0.85 else (0.0, 0.0),
         degrees=float(rng.normal(0, 8)),
         turn=float(rng.normal(0, 6)) if rng.random() < 0.4 else 0.0,
         zoom=float(np.exp(rng.normal(0, 0.05))) if rng.random() < 0.3 else 1.0,
         parent=seen_from,
     )
+    return character(rng, style, tall, whole, clock)
+
+
+def character(
+    rng: np.random.Generator,
+    style: Style,
+    tall_px: float,
+    whole: Motion,
+    clock: int,
+    *,
+    turning: float = 0.6,
+    swing: float = 1.0,
+) -> list[Layer]:
+    """A figure that moves by `whole`; the share `turning` of its parts turns, by up to `swing` times what `figure` says."""
     layers = []
-    for part in figure(rng, style, tall):
+    for part in figure(rng, style, tall_px):
         motion = Motion(
             place=part.joint,
             pivot=part.joint,
             degrees=float(rng.normal(0, 4)),
             turn=swing * part.swing * rng.uniform(-1, 1) if rng.random() < turning else 0.0,
-            waves=_waves(rng, tall / 3) if part.sways and rng.random() < 0.5 else (),
+            waves=_waves(rng, tall_px / 3) if part.sways and rng.random() < 0.5 else (),
             parent=whole,
         )
         layers.append(Layer(part.canvas, motion, clock))
