@@ -1,4 +1,4 @@
-"""Draw the pictures of drm.md and of the README: python docs/make_drm_pictures.py [FOLDER] [--height ROWS]
+"""Draw the pictures of drm.md, training.md and the README: python docs/make_drm_pictures.py [FOLDER] [--height ROWS]
 
 The film is the demo clip's meadow with its walker on twos: every drawing of hers is shown for two frames and stands further on
 by STEP_POINTS, while the background pans with every frame. In-betweens come from the flow-only model as it plays, and from
@@ -34,6 +34,7 @@ from player.render.panels import DIM, FONT, WHITE, Panel, blank, column, row, te
 from training.drm import KINDS, halfway
 from training.ghosts import Judge
 from training.held import held_scene
+from training.scenes import example
 
 RATE = 24
 HOLD = 2  # frames that a drawing stands for
@@ -118,6 +119,7 @@ ARM: Box = (350, 390, 570, 570)
 HAND: Box = (320, 340, 620, 620)
 MODELS = ("flow",)  # whose figures are measured
 MEASURED_SCENES = range(4)  # the first ones: neither good nor bad ones were sought
+EXAMPLES = range(6)
 SLICE_ROW, SLICE_PART = 520, (200, 900)  # in points: the row that is followed in time, from where to where
 
 
@@ -194,6 +196,23 @@ def ghosts() -> Image:
         left = min(max(0, middle - height * 2 // 5), width - height * 4 // 5)
         part = np.s_[height // 5 :, left : left + height * 4 // 5, ::-1]
         rows.append(row([Panel(picture[part], *words, marked=True) for picture, *words in panels], 320, (1.0, 1.0)))
+    return column(rows)
+
+
+def drawn_scenes() -> Image:
+    """Examples that the networks learn from: two frames, the one in between, and the local time of what it shows."""
+    examples = [example(np.random.default_rng(number), (256, 256)) for number in EXAMPLES]
+    rows = []
+    for pair in zip(examples[::2], examples[1::2], strict=True):
+        panels = []
+        for shown in pair:
+            panels += [
+                Panel(shown.first[..., ::-1], "first", "", GREY),
+                Panel(shown.middle[..., ::-1], "to be learned", "", GREEN),
+                Panel(shown.second[..., ::-1], "second", "", GREY),
+                Panel(ratio_colours(shown.timestep), "local time", "blue 0, white 1/2, red 1", GREY),
+            ]
+        rows.append(row(panels, 200, (1.0, 1.0)))
     return column(rows)
 
 
@@ -282,6 +301,7 @@ def main() -> None:
         ("drm-slices", slices(film, Fraction(8), kinds)),
         ("drm-limits", enlarged(waving, 14, HAND)),
         ("drm-ghosts", ghosts()),
+        ("training-scenes", drawn_scenes()),
         ("on-off", on_off(film)),
     ):
         path = arguments.folder / f"{name}.jpg"
