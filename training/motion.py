@@ -39,14 +39,13 @@ class Motion:
     step: tuple[float, float] = (0.0, 0.0)
     degrees: float = 0.0
     turn: float = 0.0  # degrees clockwise
-    scale: float = 1.0
-    zoom: float = 1.0  # factor by which `scale` grows
+    zoom: float = 1.0  # factor by which it grows
     pivot: tuple[float, float] = (0.0, 0.0)  # the point of the texture that comes to `place`
     waves: tuple[Wave, ...] = ()
     parent: Motion | None = field(default=None, repr=False)
     _matrices: dict[float, Matrix] = field(
         init=False, default_factory=dict, repr=False, compare=False
-    )  # those asked for so far
+    )  # asked for so far
 
     def matrix(self, s: float) -> Matrix:
         """The affine part at local time `s`, points of the texture to pixels of the frame."""
@@ -56,7 +55,7 @@ class Motion:
 
     def _matrix(self, s: float) -> Matrix:
         angle = np.radians(self.degrees + self.turn * s)
-        scale = self.scale * self.zoom**s
+        scale = self.zoom**s
         cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
         px, py = self.pivot
         x = self.place[0] + self.step[0] * s - cos * px + sin * py
@@ -100,10 +99,6 @@ class Motion:
     def reach(self) -> float:
         """The most that the waves move a point of the texture."""
         return sum(max(abs(wave.start), abs(wave.end)) for wave in self.waves)
-
-
-def shifted(x: float, y: float) -> Matrix:
-    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
 
 
 def applied(matrix: Matrix, grid: Grid) -> Grid:
