@@ -10,6 +10,7 @@ import pytest
 
 import drba
 from drba.errors import ModelError
+from drba.weights import SHIPPED_DIR_ENV
 from training.drm import KINDS, halfway, main, off_place
 from training.ghosts import Judge
 from training.held import HeldScene, held_scene
@@ -77,8 +78,11 @@ def test_a_blurred_figure_has_no_ghost_but_no_sharpness_either(seed: int) -> Non
 
 
 @pytest.mark.parametrize(("name", "scenes"), [("flow", SCENES), ("drba-small", SCENES[::2])])
-def test_distance_ratio_maps_keep_the_figure_in_one_place(name: str, scenes: list[tuple[int, bool]]) -> None:
+def test_distance_ratio_maps_keep_the_figure_in_one_place(
+    name: str, scenes: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without them it is halfway between two drawings, and doubled and soft."""
+    monkeypatch.delenv(SHIPPED_DIR_ENV, raising=False)  # the package's own network, which other tests hide
     try:
         model = drba.load(name)
     except ModelError as error:
