@@ -1,13 +1,15 @@
-"""Draw the pictures of drm.md and of the README: python docs/make_drm_pictures.py [FOLDER] [--height ROWS]
+"""Draw the pictures of drm.md, training.md and the README: python docs/make_drm_pictures.py [FOLDER] [--height ROWS]
 
 The film is the demo clip's meadow with its walker on twos: every drawing of hers is shown for two frames and stands further on
 by STEP_POINTS, while the background pans with every frame. In-betweens come from the flow-only model as it plays, and from
-the same model with its distance ratio map switched off.
+the same model with its distance ratio map switched off. The figures that are measured are those of `training.held`, drawn by
+every model of MODELS.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -16,6 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import drba
 from drba.pixels import FrameLayout, pixel_format
 from engines.base import SourceFrame, StreamSpec, Triplet
 from engines.flow import FlowRenderer
@@ -26,6 +31,10 @@ from player.demo.scene import ScenePainter, cut_frames, storyboard
 from player.pictures import Image
 from player.render.flow_colour import common_scale_px, flow_colours, ratio_bar, ratio_colours, wheel
 from player.render.panels import DIM, FONT, WHITE, Panel, blank, column, row, text
+from training.drm import KINDS, halfway
+from training.ghosts import Judge
+from training.held import held_scene
+from training.scenes import example
 
 RATE = 24
 HOLD = 2  # frames that a drawing stands for
@@ -108,6 +117,9 @@ class Film:
 AROUND: Box = (230, 130, 690, 710)  # the figure before and after the jump
 ARM: Box = (350, 390, 570, 570)
 HAND: Box = (320, 340, 620, 620)
+MODELS = ("flow",)  # whose figures are measured
+MEASURED_SCENES = range(4)  # the first ones: neither good nor bad ones were sought
+EXAMPLES = range(6)
 SLICE_ROW, SLICE_PART = 520, (200, 900)  # in points: the row that is followed in time, from where to where
 
 
@@ -162,6 +174,46 @@ def enlarged(film: Film, frame: int, box: Box) -> Image:
         for number in (frame, frame + 1)
     )
     return row([first, *panels, second], 300, _size(box))
+
+
+def ghosts() -> Image:
+    """Held figures halfway through their jump, without and with the map, and what the measures say of them."""
+    models = {name: drba.load(name) for name in MODELS}
+    rows = []
+    for number in MEASURED_SCENES:
+        held = held_scene(number)
+        judge = Judge(held, held.jump_time)
+        panels = [(held.frames[1], "I1: has rested", "", GREY), (held.frames[2], "I2: has jumped", "", GREY)]
+        for name, model in models.items():
+            drawn = halfway(model, held)
+            for kind, colour in zip(KINDS[1:], (ORANGE, GREEN), strict=True):
+                found = judge.drawn(drawn[kind])
+                words = f"ghost {found.ghost:.2f}, sharpness {found.sharpness:.2f}"
+                panels.append((drawn[kind], f"{name} {kind}", words, colour))
+        covered = cv2.boundingRect((held.figure_mask(0) | held.figure_mask(1)).astype(np.uint8))
+        middle = covered[0] + covered[2] // 2
+        height, width = held.size
+        left = min(max(0, middle - height * 2 // 5), width - height * 4 // 5)
+        part = np.s_[height // 5 :, left : left + height * 4 // 5, ::-1]
+        rows.append(row([Panel(picture[part], *words, marked=True) for picture, *words in panels], 320, (1.0, 1.0)))
+    return column(rows)
+
+
+def drawn_scenes() -> Image:
+    """Examples that the networks learn from: two frames, the one in between, and the local time of what it shows."""
+    examples = [example(np.random.default_rng(number), (256, 256)) for number in EXAMPLES]
+    rows = []
+    for pair in zip(examples[::2], examples[1::2], strict=True):
+        panels = []
+        for shown in pair:
+            panels += [
+                Panel(shown.first[..., ::-1], "first", "", GREY),
+                Panel(shown.middle[..., ::-1], "to be learned", "", GREEN),
+                Panel(shown.second[..., ::-1], "second", "", GREY),
+                Panel(ratio_colours(shown.timestep), "local time", "blue 0, white 1/2, red 1", GREY),
+            ]
+        rows.append(row(panels, 200, (1.0, 1.0)))
+    return column(rows)
 
 
 def slices(
@@ -248,6 +300,8 @@ def main() -> None:
         ("drm-enlarged", enlarged(film, JUMP - 1, ARM)),
         ("drm-slices", slices(film, Fraction(8), kinds)),
         ("drm-limits", enlarged(waving, 14, HAND)),
+        ("drm-ghosts", ghosts()),
+        ("training-scenes", drawn_scenes()),
         ("on-off", on_off(film)),
     ):
         path = arguments.folder / f"{name}.jpg"

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from drba import weights
 from drba.models import find
+from drba.networks.build import empty_parts
 
 DATA = Path(__file__).parent / "data" / "networks"
 
@@ -73,6 +74,12 @@ def rule_state(manifest: str) -> dict[str, torch.Tensor]:
 
 def rule_weights(model: str) -> Mapping[str, dict[str, torch.Tensor]]:
     """What `drba.load(model, weights=...)` takes."""
+    if model == "drba-small":  # the package's own: no checkpoint was published before it
+        shapes = {part: module.state_dict() for part, module in empty_parts(find(model)).items()}
+        return {
+            part: {name: torch.from_numpy(rule_tensor(name, tuple(value.shape))) for name, value in state.items()}
+            for part, state in shapes.items()
+        }
     return {part: rule_state(manifest) for part, manifest in MANIFESTS[find(model).name].items()}
 
 

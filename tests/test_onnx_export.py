@@ -20,7 +20,15 @@ from engines.onnx_export import check_graph, export_part
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-MODELS = ("rife-4.26.heavy", "rife-4.6", "rife-4.15.lite", "rife-4.25.lite", "distil-drba-v1", "distil-drba-v2-lite")
+MODELS = (
+    "rife-4.26.heavy",
+    "rife-4.6",
+    "rife-4.15.lite",
+    "rife-4.25.lite",
+    "drba-small",
+    "distil-drba-v1",
+    "distil-drba-v2-lite",
+)
 HALF_MODELS = ("rife-4.26.heavy", "distil-drba-v2-lite")
 HEIGHT, WIDTH = 128, 192
 TOLERANCE = 1e-3

@@ -7,9 +7,10 @@ between two frames by using the other interpolator. `interpolator.network_parts(
 padded size, to replace or export, with the names, shapes and dtypes of their tensors. `ModelSpec.splits` says which
 models have parts; for the others both are empty. In order:
 
-RIFE (`padded H x W`, h x w the size of the coarsest block, F the encoder's features a frame):
+RIFE (`padded H x W`, h x w the size of the block that the flow comes from, F the encoder's features a frame):
     layers(image) -> full, corners
-    coarse(first_full, second_full) -> flow (1, 4, h, w) from halfway to both frames, in pixels of h x w
+    coarse(first_full, second_full) -> flow (1, 4, h, w) from halfway to both frames, in pixels of h x w; where several blocks
+    make it (`IFNetSpec.motion_blocks`) coarse(first_full, first_corners, second_full, second_corners)
     render(first_image, first_full, first_corners, second_image, second_full, second_corners, timestep) -> frame
     image (1, 3, H, W) float32 RGB in 0..1, full (1, 3 + F, H, W), corners (1, 3 + F, H + 1, W + 1) (`corner_means`),
     timestep (1, 1, h, w) float32, 0 at the first frame, 1 at the second; frame as image. Between coarse and render,
