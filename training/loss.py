@@ -1,0 +1,82 @@
+"""How wrong a frame is. Images are (N, 3, H, W) in 0..1, results scalars.
+
+Nothing here needs a network: the perceptual part compares edges, their direction and strength, at three sizes, which is what the
+eye follows in a drawing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from drba.networks.warp import resize, size_of
+
+from .forward import Pass
+
+EPSILON = 1e-2  # below which the Charbonnier loss counts squares
+CENSUS_WEIGHT, EDGE_WEIGHT, COARSE_WEIGHT = 0.02, 0.1, 0.15
+FLOW_WEIGHTS = (8e-3, 5e-3, 2e-3, 1e-3)  # a pixel of difference from the teacher's flow, coarsest block first
+FLOW_SHARE_AT_END = 0.1  # of these weights: the teacher starts what the image then decides
+
+
+def total(result: Pass, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a batch (see `examples`, images already in 0..1) and its parts. `progress` 0..1 of the training."""
+    middle = batch["middle"]
+    parts = {
+        "image": charbonnier(result.image, middle),
+        "census": CENSUS_WEIGHT * census(result.image, middle),
+        "edges": EDGE_WEIGHT * edges(result.image, middle),
+        "coarse": COARSE_WEIGHT * sum(charbonnier(image, resize(middle, size_of(image))) for image in result.images),
+        "flow": (FLOW_SHARE_AT_END + (1 - FLOW_SHARE_AT_END) * (1 - progress) ** 2) * taught(result, batch),
+    }
+    return sum(parts.values()), {name: float(part.detach()) for name, part in parts.items()}
+
+
+def charbonnier(image: Tensor, truth: Tensor) -> Tensor:
+    """Charbonnier et al. 1994: absolute differences, squares where they are small."""
+    return torch.sqrt((image - truth) ** 2 + EPSILON**2).mean() - EPSILON
+
+
+def census(image: Tensor, truth: Tensor) -> Tensor:
+    """Soft census transform (Meister et al., UnFlow, 2018): each pixel against its eight neighbours, in luma, whatever the light."""
+    return F.l1_loss(_signs(image), _signs(truth))
+
+
+def _signs(image: Tensor) -> Tensor:
+    gray = image.mean(1, keepdim=True)
+    padded = F.pad(gray, (1, 1, 1, 1), mode="replicate")
+    height, width = size_of(gray)
+    shifts = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    differences = torch.cat([padded[..., y : y + height, x : x + width] for y, x in shifts], 1) - gray
+    return differences / torch.sqrt(0.0025 + differences**2)
+
+
+def edges(image: Tensor, truth: Tensor, sizes: int = 3) -> Tensor:
+    """Differences of the gradients of a picture and of two reductions by half of it."""
+    result = image.new_zeros(())
+    for size in range(sizes):
+        error = image - truth
+        result = result + (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+        if size + 1 < sizes:
+            image, truth = F.avg_pool2d(image, 2), F.avg_pool2d(truth, 2)
+    return result
+
+
+def taught(result: Pass, batch: dict[str, Tensor]) -> Tensor:
+    """Pixels between each block's flow and the teacher's, as far as that may be trusted."""
+    sums = batch["flow"].new_zeros(())
+    for flow, weight in zip(result.flows, FLOW_WEIGHTS, strict=True):
+        size = size_of(flow)
+        truth, known = _area(batch["flow"], size), _area(batch["known"], size)
+        distance = torch.sqrt((flow - truth) ** 2 + 0.01).mean(1, keepdim=True)
+        sums = sums + weight * (distance * known).mean()
+    return sums
+
+
+def _area(field: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brought to `size`, without missing anything where that is smaller."""
+    if size_of(field)[0] > size[0]:
+        return F.adaptive_avg_pool2d(field, size)
+    return resize(field, size)
+
