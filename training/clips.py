@@ -23,7 +23,9 @@ from drba.errors import DrbaError
 Image = NDArray[np.uint8]
 OFFSETS = (-2, -1, 1, 2)  # neighbours that the teacher's flow leads to
 FLOW_CELL = 4  # pixels that a vector stands for, in each direction
-CUT_ERROR = 0.055  # mean luma difference (of 1) after warping by the teacher's flow, above which frames do not belong together
+CUT_ERROR = (
+    0.055  # mean luma difference (of 1) after warping by the teacher's flow, above which frames do not belong together
+)
 FORMAT = 1  # of the kept files
 
 
@@ -57,7 +59,10 @@ def load(paths: Sequence[Path], folder: Path, workers: int = 2) -> list[Clip]:
     """The films, decoded and estimated into `folder` where that was not done before."""
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as pool:
-        return [_mapped(path, key) for path, key in zip(paths, pool.map(_prepare, paths, [folder] * len(paths)), strict=True)]
+        return [
+            _mapped(path, key)
+            for path, key in zip(paths, pool.map(_prepare, paths, [folder] * len(paths)), strict=True)
+        ]
 
 
 def _mapped(path: Path, key: Path) -> Clip:
@@ -109,7 +114,9 @@ def _estimated(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float16], NDArray[
                 continue
             other = half[number + offset]
             flow = searcher.calc(image, other, None)
-            warped = cv2.remap(other, flow[..., 0] + x, flow[..., 1] + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            warped = cv2.remap(
+                other, flow[..., 0] + x, flow[..., 1] + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
             errors[number, index] = float(np.mean(cv2.absdiff(warped, image))) / 255
             flows[number, index] = cv2.resize(flow, size, interpolation=cv2.INTER_AREA) * 2
     return flows, errors

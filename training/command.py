@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,22 +17,24 @@ from torch import distributed, multiprocessing
 from drba.errors import DrbaError
 
 from . import clips
-from .examples import Examples
-from .train import Plan, train
+from .train import PLANS, Place, Training
 from .validation import Validation
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train a network of the package from scratch.")
-    parser.add_argument("network", choices=["drba-small"])
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Train a network of the package from scratch."
+    )
+    parser.add_argument("network", choices=list(PLANS))
     parser.add_argument("--films", type=Path, help="folder of films to learn from; without, drawn scenes only")
     parser.add_argument("--validate", type=Path, help="folder of films to measure on now and then, never learned from")
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, log and pictures; goes on from there")
-    parser.add_argument("--cache", type=Path, default=Path("~/.cache/drba-training"), help="folder of decoded films (9 GB)")
-    parser.add_argument("--steps", type=int, default=Plan.steps)
-    parser.add_argument("--batch", type=int, default=Plan.batch)
-    parser.add_argument("--size", type=int, default=Plan.size[0], help="sides of an example in pixels, divisible by 64")
-    parser.add_argument("--rate", type=float, default=Plan.learning_rate)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of checkpoints, log and pictures; goes on from there"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path("~/.cache/drba-training"), help="folder of decoded films (9 GB)"
+    )
+    parser.add_argument("--steps", type=int, help="at most this many in each stage, to try it out")
     parser.add_argument("--processes", type=int, default=1, help="on the CPU: one a core, each of one thread (2)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
@@ -57,8 +60,9 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     if processes > 1:
         torch.set_num_threads(1)
         distributed.init_process_group("gloo", rank=rank, world_size=processes, timeout=timedelta(hours=1))
-    size = (options.size, options.size)
-    plan = Plan(options.network, options.steps, options.batch, size, options.rate)
+    plan = PLANS[options.network]
+    if options.steps:
+        plan = replace(plan, stages=tuple(replace(s, steps=min(s.steps, options.steps)) for s in plan.stages))
     cache = options.cache.expanduser()
     if rank:  # the first process prepares the films
         distributed.barrier()
@@ -66,9 +70,7 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     validation = Validation(clips.load(_films(options.validate), cache), options.out) if options.validate else None
     if processes > 1 and rank == 0:
         distributed.barrier()
-    examples = Examples(films, plan.size, plan.steps * plan.batch, plan.seed)
-    device = torch.device(options.device)
-    train(plan, examples, options.out, device=device, report=validation, rank=rank, processes=processes)
+    Training(plan, options.out, Place(rank, processes, torch.device(options.device))).run(films, validation)
     if processes > 1:
         distributed.destroy_process_group()
 
@@ -80,8 +82,9 @@ def _free_port() -> int:
 
 
 def _films(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.suffix in (".mp4", ".mkv", ".webm")) if folder.is_dir() else []
+    found = (
+        sorted(path for path in folder.iterdir() if path.suffix in (".mp4", ".mkv", ".webm")) if folder.is_dir() else []
+    )
     if not found:
         raise DrbaError(f"{folder} has no films; expected a folder of .mp4, .mkv or .webm files")
     return found
-

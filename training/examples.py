@@ -18,11 +18,11 @@ from torch.utils.data import Dataset
 from . import scenes
 from .clips import CUT_ERROR, FLOW_CELL, OFFSETS, Clip
 
-DRAWN_SHARE = 0.25  # of the examples, made by `scenes`
 #: (frames before, frames after) the one in between, and how often. Two frames of film apart is what playing at twice the rate
 #: of a film of 12 drawings a second means, and what quality is measured on.
 WINDOWS = {(-1, 1): 0.62, (-1, 2): 0.12, (-2, 1): 0.12, (-2, 2): 0.14}
 STILL_SHARE = 0.25  # chosen whatever moves in them; the rest by how much moves
+_MIRRORED = np.array([-1, 1, -1, 1], np.float32)  # what the vectors of both flows are multiplied by, left for right
 MOTION_PX_MAX = 8.0  # mean motion above which a frame is not preferred further
 
 
@@ -42,8 +42,11 @@ class Example:
 class Examples(Dataset[dict[str, Tensor]]):
     """`length` examples of films and drawn scenes, (height, width) divisible by 64; without films drawn ones only."""
 
-    def __init__(self, clips: Sequence[Clip], size: tuple[int, int], length: int, seed: int) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], size: tuple[int, int], drawn_share: float, length: int, seed: tuple[int, ...]
+    ) -> None:
         self._clips, self._size, self._length, self._seed = clips, size, length, seed
+        self._drawn_share = drawn_share if clips else 1.0  # of the examples, made by `scenes`
         self._choices = {window: _choices(clips, window) for window in WINDOWS} if clips else {}
 
     def __len__(self) -> int:
@@ -51,8 +54,8 @@ class Examples(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         cv2.setNumThreads(1)
-        rng = np.random.default_rng((self._seed, number))
-        if not self._clips or rng.random() < DRAWN_SHARE:
+        rng = np.random.default_rng((*self._seed, number))
+        if rng.random() < self._drawn_share:
             example = _reduced(scenes.example(rng, self._size))
         else:
             example = turned(self._from_film(rng), rng)
@@ -68,9 +71,17 @@ class Examples(Dataset[dict[str, Tensor]]):
         height, width = (
             min(int(side / scale) // 8 * 8, full) for side, full in zip(self._size, clip.size, strict=True)
         )
-        top, left = (int(rng.integers(0, (full - side) // 8 + 1)) * 8 for full, side in zip(clip.size, (height, width), strict=True))
-        first, middle, second = (clip.crop(number + offset, top, left, height, width) for offset in (window[0], 0, window[1]))
-        cells = slice(top // FLOW_CELL, (top + height) // FLOW_CELL), slice(left // FLOW_CELL, (left + width) // FLOW_CELL)
+        top, left = (
+            int(rng.integers(0, (full - side) // 8 + 1)) * 8
+            for full, side in zip(clip.size, (height, width), strict=True)
+        )
+        first, middle, second = (
+            clip.crop(number + offset, top, left, height, width) for offset in (window[0], 0, window[1])
+        )
+        cells = (
+            slice(top // FLOW_CELL, (top + height) // FLOW_CELL),
+            slice(left // FLOW_CELL, (left + width) // FLOW_CELL),
+        )
         both = [clip.flows[number, OFFSETS.index(offset)][cells].astype(np.float32) for offset in window]
         flow = np.concatenate(both, -1)
         rows, columns = self._size[0] // FLOW_CELL, self._size[1] // FLOW_CELL
@@ -80,7 +91,7 @@ class Examples(Dataset[dict[str, Tensor]]):
                 for image in (first, middle, second)
             )
             flow = cv2.resize(flow, (columns, rows), interpolation=cv2.INTER_AREA)
-            flow *= np.float32([self._size[1] / width, self._size[0] / height] * 2)
+            flow *= np.array([self._size[1] / width, self._size[0] / height] * 2, np.float32)
         timestep = np.full((rows, columns), -window[0] / (window[1] - window[0]), np.float32)
         return Example(first, middle, second, timestep, flow, _trust(first, middle, second, flow))
 
@@ -108,7 +119,9 @@ def _trust(*arguments: NDArray) -> NDArray[np.float32]:
     left = np.full((rows, columns), 255.0, np.float32)
     for image, vectors in ((small[0], flow[..., :2]), (small[2], flow[..., 2:])):
         place = vectors / FLOW_CELL
-        warped = cv2.remap(image, x + place[..., 0], y + place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        warped = cv2.remap(
+            image, x + place[..., 0], y + place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         left = np.minimum(left, cv2.absdiff(warped, small[1]).max(-1).astype(np.float32))
     return np.exp(-left / 24).astype(np.float32)
 
@@ -129,16 +142,17 @@ def turned(example: Example, rng: np.random.Generator) -> Example:
     maps, flow = [example.timestep, example.known], example.flow
     if rng.random() < 0.5:
         images, maps = [image[:, ::-1] for image in images], [field[:, ::-1] for field in maps]
-        flow = flow[:, ::-1] * np.float32([-1, 1, -1, 1])
+        flow = flow[:, ::-1] * _MIRRORED
     if rng.random() < 0.5:
         images, maps = [image[::-1] for image in images], [field[::-1] for field in maps]
-        flow = flow[::-1] * np.float32([1, -1, 1, -1])
+        flow = flow[::-1] * -_MIRRORED
     if example.first.shape[0] == example.first.shape[1] and rng.random() < 0.5:
         images, maps = [image.swapaxes(0, 1) for image in images], [field.T for field in maps]
         flow = flow.swapaxes(0, 1)[..., [1, 0, 3, 2]]
     if rng.random() < 0.5:
         images, maps[0], flow = images[::-1], 1 - maps[0], flow[..., [2, 3, 0, 1]]
-    return Example(*images, maps[0], flow, maps[1])
+    first, middle, second = images
+    return Example(first, middle, second, maps[0], flow, maps[1])
 
 
 def coloured(example: Example, rng: np.random.Generator) -> Example:
@@ -157,4 +171,7 @@ def tensors(example: Example) -> dict[str, Tensor]:
     """The same as tensors, channels first: frames uint8, the rest float32."""
     images = {name: getattr(example, name) for name in ("first", "middle", "second")}
     maps = {"timestep": example.timestep[..., None], "flow": example.flow, "known": example.known[..., None]}
-    return {name: torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))) for name, array in {**images, **maps}.items()}
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+        for name, array in {**images, **maps}.items()
+    }

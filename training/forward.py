@@ -7,49 +7,52 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drba.networks.ifnet import IFNet, blend
 from drba.networks.ifnet import Estimate as Known
-from drba.networks.warp import backward_warp, backward_warp_reduced, corner_means, resize, size_of
+from drba.networks.ifnet import IFNet, blend
+from drba.networks.warp import backward_warp_reduced, corner_means, resize, size_of
 
 
 @dataclass(frozen=True)
 class Pass:
-    """`image` (N, 3, H, W); `images` what the blocks but the last would show, at the next one's size; `flows` (N, 4, h, w) of
-    all blocks, coarsest first, each at its own size, in pixels of the full one."""
+    """`images` (N, 3, h, w) what each block would show, at the next one's size, the last one's at the full size; `flows`
+    (N, 4, h, w), each at its block's own size, in pixels of the full one. Coarsest first."""
 
-    image: Tensor
     images: list[Tensor]
     flows: list[Tensor]
 
 
-def interpolate(network: IFNet, first: Tensor, second: Tensor, timestep: Tensor) -> Pass:
-    """`first`, `second` (N, 3, H, W) in 0..1, sides divisible by the network's `size_multiple`; `timestep` (N, 1, h, w)."""
+def interpolate(network: IFNet, first: Tensor, second: Tensor, timestep: Tensor, blocks: int | None = None) -> Pass:
+    """`first`, `second` (N, 3, H, W) in 0..1, sides divisible by the network's `size_multiple`; `timestep` (N, 1, h, w).
+    With `blocks` only that many of the coarsest are run."""
     layers = network.layers(torch.cat((first, second)))
     full = size_of(first)
     corners = corner_means(layers.full)
     (first_full, second_full), (first_corners, second_corners) = layers.full.chunk(2), corners.chunk(2)
     spec, levels = network.spec, network.levels(1.0)
+    count = blocks or len(levels)
     size = _reduced(full, levels[0])
     inputs = _joined(resize(first_full, size), resize(second_full, size), resize(timestep, size))
     known = network.split(network.blocks[0](inputs), levels[0])
     images, flows = [], [known.flow]
-    for block, level in zip(network.blocks[1:], levels[1:], strict=True):
+    for index, level in enumerate([*levels[1:], 1.0][:count], 1):
         size = _reduced(full, level)
         known = known.resized(size)
-        if size == full:
-            warped = backward_warp(first_full, known.flow[:, :2]), backward_warp(second_full, known.flow[:, 2:])
-        else:
-            warped = (
-                backward_warp_reduced(first_full, first_corners, known.flow[:, :2]),
-                backward_warp_reduced(second_full, second_corners, known.flow[:, 2:]),
-            )
+        if index == len(levels):
+            images.append(blend(first, second, known))
+            break
+        warped = (
+            backward_warp_reduced(first_full, first_corners, known.flow[:, :2]),
+            backward_warp_reduced(second_full, second_corners, known.flow[:, 2:]),
+        )
         images.append(torch.lerp(warped[1][:, :3], warped[0][:, :3], torch.sigmoid(known.mask)))
+        if index == count:
+            break
         inputs = _joined(*warped, resize(timestep, size), known.mask, known.carried, known.flow / level)
-        change = network.split(block(inputs), level)
+        change = network.split(network.blocks[index](inputs), level)
         mask = known.mask + change.mask if spec.adds_mask else change.mask
         known = Known(known.flow + change.flow, mask, change.carried)
         flows.append(known.flow)
-    return Pass(blend(first, second, known.resized(full)), images, flows)
+    return Pass(images, flows)
 
 
 def _reduced(full: tuple[int, int], level: float) -> tuple[int, int]:

@@ -16,21 +16,25 @@ from .forward import Pass
 
 EPSILON = 1e-2  # below which the Charbonnier loss counts squares
 CENSUS_WEIGHT, EDGE_WEIGHT, COARSE_WEIGHT = 0.02, 0.1, 0.15
-FLOW_WEIGHTS = (8e-3, 5e-3, 2e-3, 1e-3)  # a pixel of difference from the teacher's flow, coarsest block first
-FLOW_SHARE_AT_END = 0.1  # of these weights: the teacher starts what the image then decides
+FLOW_WEIGHTS = (3e-3, 2e-3, 1e-3, 5e-4)  # a pixel of difference from the teacher's flow, coarsest block first
+FLOW_SHARE_AT_END = 0.2  # of these weights: the teacher starts what the image then decides
 
 
 def total(result: Pass, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch (see `examples`, images already in 0..1) and its parts. `progress` 0..1 of the training."""
+    """The loss of a batch (see `examples`, images already in 0..1) and its parts. `progress` 0..1 of the stage."""
     middle = batch["middle"]
-    parts = {
-        "image": charbonnier(result.image, middle),
-        "census": CENSUS_WEIGHT * census(result.image, middle),
-        "edges": EDGE_WEIGHT * edges(result.image, middle),
-        "coarse": COARSE_WEIGHT * sum(charbonnier(image, resize(middle, size_of(image))) for image in result.images),
-        "flow": (FLOW_SHARE_AT_END + (1 - FLOW_SHARE_AT_END) * (1 - progress) ** 2) * taught(result, batch),
-    }
-    return sum(parts.values()), {name: float(part.detach()) for name, part in parts.items()}
+    *coarse, image = result.images
+    truth = resize(middle, size_of(image))
+    parts = {"image": charbonnier(image, truth)}
+    if size_of(image) == size_of(middle):
+        parts["census"] = CENSUS_WEIGHT * census(image, truth)
+        parts["edges"] = EDGE_WEIGHT * edges(image, truth)
+    losses = [charbonnier(image, resize(middle, size_of(image))) for image in coarse]
+    parts["coarse"] = COARSE_WEIGHT * torch.stack(losses).sum()
+    share = FLOW_SHARE_AT_END + (1 - FLOW_SHARE_AT_END) * (1 - progress) ** 2
+    parts["flow"] = share * taught(result, batch)
+    loss = torch.stack(list(parts.values())).sum()
+    return loss, {"loss": float(loss.detach()), **{name: float(part.detach()) for name, part in parts.items()}}
 
 
 def charbonnier(image: Tensor, truth: Tensor) -> Tensor:
@@ -39,7 +43,7 @@ def charbonnier(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def census(image: Tensor, truth: Tensor) -> Tensor:
-    """Soft census transform (Meister et al., UnFlow, 2018): each pixel against its eight neighbours, in luma, whatever the light."""
+    """Soft census transform (Meister et al., UnFlow, 2018): each pixel against its eight neighbours, whatever the light."""
     return F.l1_loss(_signs(image), _signs(truth))
 
 
@@ -57,16 +61,20 @@ def edges(image: Tensor, truth: Tensor, sizes: int = 3) -> Tensor:
     result = image.new_zeros(())
     for size in range(sizes):
         error = image - truth
-        result = result + (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+        result = (
+            result
+            + (error[..., 1:] - error[..., :-1]).abs().mean()
+            + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+        )
         if size + 1 < sizes:
             image, truth = F.avg_pool2d(image, 2), F.avg_pool2d(truth, 2)
     return result
 
 
 def taught(result: Pass, batch: dict[str, Tensor]) -> Tensor:
-    """Pixels between each block's flow and the teacher's, as far as that may be trusted."""
+    """Pixels between the teacher's flow and each block's that was run, as far as the teacher may be trusted."""
     sums = batch["flow"].new_zeros(())
-    for flow, weight in zip(result.flows, FLOW_WEIGHTS, strict=True):
+    for flow, weight in zip(result.flows, FLOW_WEIGHTS, strict=False):
         size = size_of(flow)
         truth, known = _area(batch["flow"], size), _area(batch["known"], size)
         distance = torch.sqrt((flow - truth) ** 2 + 0.01).mean(1, keepdim=True)
@@ -79,4 +87,3 @@ def _area(field: Tensor, size: tuple[int, int]) -> Tensor:
     if size_of(field)[0] > size[0]:
         return F.adaptive_avg_pool2d(field, size)
     return resize(field, size)
-

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 from drba.networks.ifnet import SPECS, IFNet
 
+from .clips import Clip
 from .examples import Examples
 from .forward import interpolate
 from .loss import total
@@ -25,139 +26,195 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "last.pt"
 AVERAGED_OVER = 1000  # steps that the weights' running mean remembers; that mean is what is validated and shipped
+GRADIENT_NORM_MAX = 1.0
+LOG_EVERY, SAVE_EVERY, REPORT_EVERY = 50, 250, 1000  # steps
+
+Report = Callable[[int, IFNet], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps of a training: how many of the coarsest `blocks` learn (None: all), on batches of which size (height, width),
+    how many of the examples are drawn, and the learning rate, which rises over `warmup` steps and falls to a hundredth."""
+
+    steps: int
+    batch: int
+    size: tuple[int, int]
+    learning_rate: float
+    blocks: int | None = None
+    drawn_share: float = 0.2
+    warmup: int = 200
 
 
 @dataclass(frozen=True)
 class Plan:
     """A training: with the films it decides every number that comes out, but for rounding."""
 
-    network: str = "drba-small"
-    steps: int = 13_000
-    batch: int = 4
-    size: tuple[int, int] = (256, 256)
-    learning_rate: float = 1e-3
-    warmup: int = 300
+    network: str
+    stages: tuple[Stage, ...]
     seed: int = 1
 
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
 
-def train(
-    plan: Plan,
-    examples: Examples,
-    folder: Path,
-    *,
-    device: torch.device,
-    report: Callable[[int, IFNet], dict[str, float]] | None = None,
-    log_every: int = 50,
-    save_every: int = 250,
-    report_every: int = 1000,
-    rank: int = 0,
-    processes: int = 1,
-) -> list[float]:
-    """Train to the end of the plan, from where the folder's checkpoint stopped; the loss of each step made here.
+    def at(self, step: int) -> tuple[int, int]:
+        """The stage that makes a step, and the number of the step in it."""
+        for index, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return index, step
+            step -= stage.steps
+        raise IndexError(f"step {step} is beyond the plan")
 
-    With several processes this is the one of number `rank` in a `torch.distributed` group: it learns from its share of every
-    batch, all make the same steps, and the first writes. On a CPU that others use too, processes of one thread wait for each
-    other once a step, threads of one process at every operation (5 s a step instead of 0.3, measured).
+
+#: The coarse blocks learn first, from whole frames: the finer ones can only mend what they find, and a small crop shows the
+#: coarsest block 16 places, from which nothing was learned in 1,250 steps.
+PLANS = {
+    "drba-small": Plan(
+        "drba-small",
+        (
+            Stage(900, 8, (512, 896), 1.5e-3, blocks=2, drawn_share=0.0),
+            Stage(10_500, 4, (256, 256), 8e-4),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process is among those that train together in a `torch.distributed` group, and what it computes on."""
+
+    rank: int = 0
+    processes: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
+
+
+class Training:
+    """A network, its running mean and its optimizer, at some step of a plan.
+
+    With several processes each learns from its share of every batch, all make the same steps, and the first writes. On a CPU
+    that others use too, processes of one thread wait for each other once a step, threads of one process at every operation (5 s
+    a step instead of 0.3, measured).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(plan.seed)
-    network = started(IFNet(SPECS[plan.network])).to(device)
-    averaged = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    step = _resumed(folder / CHECKPOINT, network, averaged, optimizer)
-    remaining = Subset(examples, range(step * plan.batch + rank, plan.steps * plan.batch, processes))
-    loader = DataLoader(remaining, plan.batch // processes)
-    losses: list[float] = []
-    sums: dict[str, float] = {}
-    start_s = time.monotonic()
-    for batch in loader:
-        progress = step / plan.steps
-        for group in optimizer.param_groups:
-            group["lr"] = rate(plan, step)
-        batch = _ready(batch, device)
-        loss, parts = total(interpolate(network, batch["first"], batch["second"], batch["timestep"]), batch, progress)
-        optimizer.zero_grad(set_to_none=True)
+
+    def __init__(self, plan: Plan, folder: Path, place: Place) -> None:
+        self._plan, self._folder, self._place = plan, folder, place
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(plan.seed)
+        self.network = started(IFNet(SPECS[plan.network])).to(place.device)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        parameters = self.network.parameters()
+        self._optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.step = 0
+        if (folder / CHECKPOINT).exists():
+            self._resume()
+
+    def run(self, films: Sequence[Clip], report: Report | None = None) -> list[float]:
+        """To the end of the plan; the loss of each step made here. `films` may be empty: then all examples are drawn."""
+        losses: list[float] = []
+        while self.step < self._plan.steps:
+            losses += self._run_stage(films, report)
+        return losses
+
+    def _run_stage(self, films: Sequence[Clip], report: Report | None) -> list[float]:
+        place, (index, done) = self._place, self._plan.at(self.step)
+        stage = self._plan.stages[index]
+        examples = Examples(films, stage.size, stage.drawn_share, stage.steps * stage.batch, (self._plan.seed, index))
+        mine = range(done * stage.batch + place.rank, len(examples), place.processes)
+        losses: list[float] = []
+        sums: dict[str, float] = {}
+        counted, start_s = 0, time.monotonic()
+        for number, batch in enumerate(DataLoader(Subset(examples, mine), stage.batch // place.processes), done):
+            parts = self._learn(ready(batch, place.device), stage, number)
+            losses.append(parts["loss"])
+            if place.rank:
+                continue
+            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+            counted += 1
+            last = number + 1 == stage.steps
+            if self.step % LOG_EVERY == 0 or last:
+                means = {name: round(value / counted, 5) for name, value in sums.items()}
+                self._write({"step": self.step, "s": round(time.monotonic() - start_s, 1), **means})
+                sums, counted = {}, 0
+            if self.step % SAVE_EVERY == 0 or last:
+                self._save()
+            if report is not None and stage.blocks is None and (self.step % REPORT_EVERY == 0 or last):
+                self._write({"step": self.step, "validation": report(self.step, self.averaged)})
+        return losses
+
+    def _learn(self, batch: dict[str, Tensor], stage: Stage, number: int) -> dict[str, float]:
+        """Step `number` of a stage; the loss, its parts, and the norm of the gradient."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate(stage, number)
+        result = interpolate(self.network, batch["first"], batch["second"], batch["timestep"], stage.blocks)
+        loss, parts = total(result, batch, number / stage.steps)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if processes > 1:
-            _average(network, processes)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        keep = min(1 - 1 / AVERAGED_OVER, 1 - 1 / (step + 1))
+        if self._place.processes > 1:
+            _average(self.network, self._place.processes)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM_MAX)
+        self._optimizer.step()
+        self.step += 1
+        new = max(1 / AVERAGED_OVER, 1 / (number + 1))  # each stage begins its own mean
         with torch.no_grad():
-            for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
-                mean.lerp_(value, 1 - keep)
-        losses.append(float(loss.detach()))
-        if rank:
-            continue
-        for name, value in {"loss": losses[-1], "norm": float(norm), **parts}.items():
-            sums[name] = sums.get(name, 0.0) + value
-        if step % log_every == 0 or step == plan.steps:
-            count = log_every if step % log_every == 0 else step % log_every
-            means = {name: round(value / count, 5) for name, value in sums.items()}
-            _write(folder, {"step": step, "s": round(time.monotonic() - start_s, 1), **means})
-            sums = {}
-        if step % save_every == 0 or step == plan.steps:
-            _save(folder / CHECKPOINT, step, plan, network, averaged, optimizer)
-        if report is not None and (step % report_every == 0 or step == plan.steps):
-            _write(folder, {"step": step, "validation": report(step, averaged)})
-    return losses
+            for mean, parameter in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(parameter, new)
+        return {**parts, "norm": float(norm)}
+
+    def _states(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        return {"network": self.network, "averaged": self.averaged, "optimizer": self._optimizer}
+
+    def _resume(self) -> None:
+        saved = torch.load(self._folder / CHECKPOINT, weights_only=True, map_location="cpu")
+        for name, part in self._states().items():
+            part.load_state_dict(saved[name])
+        self.step = int(saved["step"])
+        log.info("going on from step %d", self.step)
+
+    def _save(self) -> None:
+        path = self._folder / CHECKPOINT
+        unfinished = path.with_suffix(".part")
+        states = {name: part.state_dict() for name, part in self._states().items()}
+        torch.save({"step": self.step, "plan": asdict(self._plan), **states}, unfinished)
+        unfinished.replace(path)
+
+    def _write(self, line: dict[str, object]) -> None:
+        log.info("%s", line)
+        with (self._folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def started(network: IFNet) -> IFNet:
     """Begins as a plain blend of both frames: blocks say nothing yet, so no first step tears the images apart."""
-    for block in network.blocks:
-        nn.init.normal_(block.lastconv[0].weight, std=1e-3)  # type: ignore[index, union-attr]
-        nn.init.zeros_(block.lastconv[0].bias)  # type: ignore[index, union-attr]
-        for layer in block.convblock:
-            nn.init.constant_(layer.beta, 0.5)
+    for name, parameter in network.named_parameters():
+        if name.endswith(".lastconv.0.weight"):
+            nn.init.normal_(parameter, std=1e-3)
+        elif name.endswith(".lastconv.0.bias"):
+            nn.init.zeros_(parameter)
+        elif name.endswith(".beta"):
+            nn.init.constant_(parameter, 0.5)
     return network
 
 
-def rate(plan: Plan, step: int) -> float:
-    """Learning rate: rises linearly over `warmup` steps, then falls as a cosine to a hundredth."""
-    if step < plan.warmup:
-        return plan.learning_rate * (step + 1) / plan.warmup
-    passed = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
-    return plan.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, passed))))
+def rate(stage: Stage, number: int) -> float:
+    """Learning rate of a stage's step: rises linearly over `warmup` steps, then falls as a cosine to a hundredth."""
+    if number < stage.warmup:
+        return stage.learning_rate * (number + 1) / stage.warmup
+    passed = (number - stage.warmup) / max(1, stage.steps - stage.warmup)
+    return stage.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, passed))))
+
+
+def ready(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """A batch of `examples` on the device, images in 0..1."""
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    return {name: tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor for name, tensor in moved.items()}
 
 
 def _average(network: nn.Module, processes: int) -> None:
+    """Every process's gradients become the mean of all."""
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     joined = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(joined)
     joined /= processes
     for gradient, mean in zip(gradients, joined.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
-
-
-def _ready(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    return {name: tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor for name, tensor in moved.items()}
-
-
-def _resumed(path: Path, network: IFNet, averaged: IFNet, optimizer: torch.optim.Optimizer) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    network.load_state_dict(state["network"])
-    averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
-    log.info("going on from step %d", state["step"])
-    return int(state["step"])
-
-
-def _save(
-    path: Path, step: int, plan: Plan, network: IFNet, averaged: IFNet, optimizer: torch.optim.Optimizer
-) -> None:
-    unfinished = path.with_suffix(".part")
-    parts = {"network": network, "averaged": averaged, "optimizer": optimizer}
-    state = {name: part.state_dict() for name, part in parts.items()}
-    torch.save({"step": step, "plan": asdict(plan), **state}, unfinished)
-    unfinished.replace(path)
-
-
-def _write(folder: Path, line: dict[str, object]) -> None:
-    log.info("%s", line)
-    with (folder / "log.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")

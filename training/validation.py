@@ -63,4 +63,8 @@ def _tensor(image: NDArray[np.uint8]) -> Tensor:
 
 def _small(image: Tensor) -> NDArray[np.uint8]:
     pixels = (image[0].clamp(0, 1) * 255).round().byte().numpy().transpose(1, 2, 0)
-    return np.asarray(cv2.resize(pixels, (STRIP_WIDTH, STRIP_WIDTH * pixels.shape[0] // pixels.shape[1]), interpolation=cv2.INTER_AREA))
+    return np.asarray(
+        cv2.resize(
+            pixels, (STRIP_WIDTH, STRIP_WIDTH * pixels.shape[0] // pixels.shape[1]), interpolation=cv2.INTER_AREA
+        )
+    )
