@@ -43,9 +43,15 @@ class Examples(Dataset[dict[str, Tensor]]):
     """`length` examples of films and drawn scenes, (height, width) divisible by 64; without films drawn ones only."""
 
     def __init__(
-        self, clips: Sequence[Clip], size: tuple[int, int], drawn_share: float, length: int, seed: tuple[int, ...]
+        self,
+        clips: Sequence[Clip],
+        size: tuple[int, int],
+        zoom: tuple[float, float],
+        drawn_share: float,
+        length: int,
+        seed: tuple[int, ...],
     ) -> None:
-        self._clips, self._size, self._length, self._seed = clips, size, length, seed
+        self._clips, self._size, self._length, self._seed, self._zoom = clips, size, length, seed, zoom
         self._drawn_share = drawn_share if clips else 1.0  # of the examples, made by `scenes`
         self._choices = {window: _choices(clips, window) for window in WINDOWS} if clips else {}
 
@@ -66,8 +72,9 @@ class Examples(Dataset[dict[str, Tensor]]):
         places, moving = self._choices[window]
         index = rng.integers(len(places)) if rng.random() < STILL_SHARE else int(np.searchsorted(moving, rng.random()))
         clip, number = self._clips[places[index][0]], int(places[index][1])
-        # Seen larger or smaller: from half (much motion, drawn finely) to a little enlarged.
-        scale = 1.0 if rng.random() < 0.5 else float(np.exp(rng.uniform(np.log(0.5), np.log(1.25))))
+        scale = float(np.exp(rng.uniform(*np.log(self._zoom))))
+        if rng.random() < 0.5:
+            scale = min(max(1.0, self._zoom[0]), self._zoom[1])
         height, width = (
             min(int(side / scale) // 8 * 8, full) for side, full in zip(self._size, clip.size, strict=True)
         )

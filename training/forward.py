@@ -21,21 +21,23 @@ class Pass:
     flows: list[Tensor]
 
 
-def interpolate(network: IFNet, first: Tensor, second: Tensor, timestep: Tensor, blocks: int | None = None) -> Pass:
-    """`first`, `second` (N, 3, H, W) in 0..1, sides divisible by the network's `size_multiple`; `timestep` (N, 1, h, w).
+def interpolate(
+    network: IFNet, first: Tensor, second: Tensor, timestep: Tensor, blocks: int | None = None, scale: float = 1.0
+) -> Pass:
+    """`first`, `second` (N, 3, H, W) in 0..1, sides divisible by the network's `size_multiple / scale`; `timestep` (N, 1, h, w).
     With `blocks` only that many of the coarsest are run."""
     layers = network.layers(torch.cat((first, second)))
     full = size_of(first)
     corners = corner_means(layers.full)
     (first_full, second_full), (first_corners, second_corners) = layers.full.chunk(2), corners.chunk(2)
-    spec, levels = network.spec, network.levels(1.0)
+    spec, levels = network.spec, network.levels(scale)
     count = blocks or len(levels)
     size = _reduced(full, levels[0])
     inputs = _joined(resize(first_full, size), resize(second_full, size), resize(timestep, size))
     known = network.split(network.blocks[0](inputs), levels[0])
     images, flows = [], [known.flow]
     for index, level in enumerate([*levels[1:], 1.0][:count], 1):
-        size = _reduced(full, level)
+        size = full if index == len(levels) else _reduced(full, level)
         known = known.resized(size)
         if index == len(levels):
             images.append(blend(first, second, known))

@@ -34,14 +34,17 @@ Report = Callable[[int, IFNet], dict[str, float]]
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps of a training: how many of the coarsest `blocks` learn (None: all), on batches of which size (height, width),
-    how many of the examples are drawn, and the learning rate, which rises over `warmup` steps and falls to a hundredth."""
+    """Some steps of a training: how many of the coarsest `blocks` learn (None: all), on batches of which size (height, width);
+    the `zoom` that films are seen in, from and to, and the flow scale that makes up for it; how many of the examples are drawn;
+    the learning rate, which rises over `warmup` steps and falls to a hundredth."""
 
     steps: int
     batch: int
     size: tuple[int, int]
     learning_rate: float
     blocks: int | None = None
+    zoom: tuple[float, float] = (0.5, 1.25)
+    scale: float = 1.0
     drawn_share: float = 0.2
     warmup: int = 200
 
@@ -67,13 +70,13 @@ class Plan:
         raise IndexError(f"step {step} is beyond the plan")
 
 
-#: The coarse blocks learn first, from whole frames: the finer ones can only mend what they find, and a small crop shows the
-#: coarsest block 16 places, from which nothing was learned in 1,250 steps.
+#: The coarse blocks learn first, from nearly whole frames of half the size: the finer ones can only mend what they find, and a
+#: small crop shows the coarsest block 16 places, from which nothing was learned in 1,250 steps.
 PLANS = {
     "drba-small": Plan(
         "drba-small",
         (
-            Stage(900, 8, (512, 896), 1.5e-3, blocks=2, drawn_share=0.0),
+            Stage(1400, 4, (288, 480), 1.2e-3, blocks=2, zoom=(0.4, 0.6), scale=2.0, drawn_share=0.0),
             Stage(10_500, 4, (256, 256), 8e-4),
         ),
     )
@@ -119,7 +122,9 @@ class Training:
     def _run_stage(self, films: Sequence[Clip], report: Report | None) -> list[float]:
         place, (index, done) = self._place, self._plan.at(self.step)
         stage = self._plan.stages[index]
-        examples = Examples(films, stage.size, stage.drawn_share, stage.steps * stage.batch, (self._plan.seed, index))
+        examples = Examples(
+            films, stage.size, stage.zoom, stage.drawn_share, stage.steps * stage.batch, (self._plan.seed, index)
+        )
         mine = range(done * stage.batch + place.rank, len(examples), place.processes)
         losses: list[float] = []
         sums: dict[str, float] = {}
@@ -146,7 +151,9 @@ class Training:
         """Step `number` of a stage; the loss, its parts, and the norm of the gradient."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate(stage, number)
-        result = interpolate(self.network, batch["first"], batch["second"], batch["timestep"], stage.blocks)
+        result = interpolate(
+            self.network, batch["first"], batch["second"], batch["timestep"], stage.blocks, stage.scale
+        )
         loss, parts = total(result, batch, number / stage.steps)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
