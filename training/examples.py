@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from . import scenes
 from .clips import CUT_ERROR, FLOW_CELL, OFFSETS, Clip
+from .collages import collage
 
 #: (frames before, frames after) the one in between, and how often. Two frames of film apart is what playing at twice the rate
 #: of a film of 12 drawings a second means, and what quality is measured on.
@@ -40,19 +41,20 @@ class Example:
 
 
 class Examples(Dataset[dict[str, Tensor]]):
-    """`length` examples of films and drawn scenes, (height, width) divisible by 64; without films drawn ones only."""
+    """`length` examples of (height, width), both divisible by 64. `shares` of them are drawn (`scenes`) and made of cut-up film
+    frames (`collages`), the rest is film, seen in a `zoom` from and to; without films all are drawn."""
 
     def __init__(
         self,
         clips: Sequence[Clip],
         size: tuple[int, int],
         zoom: tuple[float, float],
-        drawn_share: float,
+        shares: tuple[float, float],
         length: int,
         seed: tuple[int, ...],
     ) -> None:
         self._clips, self._size, self._length, self._seed, self._zoom = clips, size, length, seed, zoom
-        self._drawn_share = drawn_share if clips else 1.0  # of the examples, made by `scenes`
+        self._drawn, self._cut = shares if clips else (1.0, 0.0)
         self._choices = {window: _choices(clips, window) for window in WINDOWS} if clips else {}
 
     def __len__(self) -> int:
@@ -61,11 +63,33 @@ class Examples(Dataset[dict[str, Tensor]]):
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         cv2.setNumThreads(1)
         rng = np.random.default_rng((*self._seed, number))
-        if rng.random() < self._drawn_share:
+        kind = rng.random()
+        if kind < self._drawn:
             example = _reduced(scenes.example(rng, self._size))
+        elif kind < self._drawn + self._cut:
+            example = _reduced(collage(rng, lambda: self._still(rng)))
         else:
             example = turned(self._from_film(rng), rng)
         return tensors(coloured(example, rng))
+
+    def _still(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """A piece of any frame."""
+        clip = self._clips[int(rng.integers(len(self._clips)))]
+        scale = float(np.exp(rng.uniform(*np.log(self._zoom))))
+        top, left, height, width = self._piece(rng, clip, scale)
+        image = clip.crop(int(rng.integers(len(clip.frames))), top, left, height, width)
+        return np.asarray(cv2.resize(image, self._size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _piece(self, rng: np.random.Generator, clip: Clip, scale: float) -> tuple[int, int, int, int]:
+        """Top, left, height and width of the pixels that fill an example at this scale."""
+        height, width = (
+            min(int(side / scale) // 8 * 8, full) for side, full in zip(self._size, clip.size, strict=True)
+        )
+        top, left = (
+            int(rng.integers(0, (full - side) // 8 + 1)) * 8
+            for full, side in zip(clip.size, (height, width), strict=True)
+        )
+        return top, left, height, width
 
     def _from_film(self, rng: np.random.Generator) -> Example:
         window = list(WINDOWS)[rng.choice(len(WINDOWS), p=list(WINDOWS.values()))]
@@ -75,13 +99,7 @@ class Examples(Dataset[dict[str, Tensor]]):
         scale = float(np.exp(rng.uniform(*np.log(self._zoom))))
         if rng.random() < 0.5:
             scale = min(max(1.0, self._zoom[0]), self._zoom[1])
-        height, width = (
-            min(int(side / scale) // 8 * 8, full) for side, full in zip(self._size, clip.size, strict=True)
-        )
-        top, left = (
-            int(rng.integers(0, (full - side) // 8 + 1)) * 8
-            for full, side in zip(clip.size, (height, width), strict=True)
-        )
+        top, left, height, width = self._piece(rng, clip, scale)
         first, middle, second = (
             clip.crop(number + offset, top, left, height, width) for offset in (window[0], 0, window[1])
         )

@@ -35,8 +35,8 @@ Report = Callable[[int, IFNet], dict[str, float]]
 @dataclass(frozen=True)
 class Stage:
     """Some steps of a training: how many of the coarsest `blocks` learn (None: all), on batches of which size (height, width);
-    the `zoom` that films are seen in, from and to, and the flow scale that makes up for it; how many of the examples are drawn;
-    the learning rate, which rises over `warmup` steps and falls to a hundredth."""
+    the `zoom` that films are seen in, from and to, and the flow scale that makes up for it; which `shares` of the examples
+    are drawn and collages; the learning rate, which rises over `warmup` steps and falls to a hundredth."""
 
     steps: int
     batch: int
@@ -45,7 +45,7 @@ class Stage:
     blocks: int | None = None
     zoom: tuple[float, float] = (0.5, 1.25)
     scale: float = 1.0
-    drawn_share: float = 0.2
+    shares: tuple[float, float] = (0.15, 0.1)
     warmup: int = 200
 
 
@@ -76,7 +76,7 @@ PLANS = {
     "drba-small": Plan(
         "drba-small",
         (
-            Stage(1400, 4, (288, 480), 1.2e-3, blocks=2, zoom=(0.4, 0.6), scale=2.0, drawn_share=0.0),
+            Stage(1400, 4, (288, 480), 1.2e-3, blocks=2, zoom=(0.4, 0.6), scale=2.0, shares=(0.0, 0.7)),
             Stage(10_500, 4, (256, 256), 8e-4),
         ),
     )
@@ -123,7 +123,7 @@ class Training:
         place, (index, done) = self._place, self._plan.at(self.step)
         stage = self._plan.stages[index]
         examples = Examples(
-            films, stage.size, stage.zoom, stage.drawn_share, stage.steps * stage.batch, (self._plan.seed, index)
+            films, stage.size, stage.zoom, stage.shares, stage.steps * stage.batch, (self._plan.seed, index)
         )
         mine = range(done * stage.batch + place.rank, len(examples), place.processes)
         losses: list[float] = []
