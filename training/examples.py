@@ -22,6 +22,7 @@ from .collages import collage
 #: (frames before, frames after) the one in between, and how often. Two frames of film apart is what playing at twice the rate
 #: of a film of 12 drawings a second means, and what quality is measured on.
 WINDOWS = {(-1, 1): 0.62, (-1, 2): 0.12, (-2, 1): 0.12, (-2, 2): 0.14}
+HELPED_SHARE = 0.5  # of the examples, to which the teacher lends a hand, by how much is random (`loss.mended`)
 STILL_SHARE = 0.25  # chosen whatever moves in them; the rest by how much moves
 _MIRRORED = np.array([-1, 1, -1, 1], np.float32)  # what the vectors of both flows are multiplied by, left for right
 MOTION_PX_MAX = 8.0  # mean motion above which a frame is not preferred further
@@ -70,7 +71,8 @@ class Examples(Dataset[dict[str, Tensor]]):
             example = _reduced(collage(rng, lambda: self._still(rng)))
         else:
             example = turned(self._from_film(rng), rng)
-        return tensors(coloured(example, rng))
+        help_share = rng.random() if rng.random() < HELPED_SHARE else 0.0
+        return {**tensors(coloured(example, rng)), "help": torch.tensor(help_share, dtype=torch.float32)}
 
     def _still(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A piece of any frame."""

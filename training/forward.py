@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,10 +23,17 @@ class Pass:
 
 
 def interpolate(
-    network: IFNet, first: Tensor, second: Tensor, timestep: Tensor, blocks: int | None = None, scale: float = 1.0
+    network: IFNet,
+    first: Tensor,
+    second: Tensor,
+    timestep: Tensor,
+    blocks: int | None = None,
+    scale: float = 1.0,
+    taught: Callable[[Tensor], Tensor] | None = None,
 ) -> Pass:
     """`first`, `second` (N, 3, H, W) in 0..1, sides divisible by the network's `size_multiple / scale`; `timestep` (N, 1, h, w).
-    With `blocks` only that many of the coarsest are run."""
+    With `blocks` only that many of the coarsest are run. `taught` may mend the flow (N, 4, h, w) that all but the first block
+    are given."""
     layers = network.layers(torch.cat((first, second)))
     full = size_of(first)
     corners = corner_means(layers.full)
@@ -42,6 +50,8 @@ def interpolate(
         if index == len(levels):
             images.append(blend(first, second, known))
             break
+        if taught is not None:
+            known = replace(known, flow=taught(known.flow))
         warped = (
             backward_warp_reduced(first_full, first_corners, known.flow[:, :2]),
             backward_warp_reduced(second_full, second_corners, known.flow[:, 2:]),

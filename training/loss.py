@@ -17,22 +17,21 @@ from .forward import Pass
 EPSILON = 1e-2  # below which the Charbonnier loss counts squares
 CENSUS_WEIGHT, EDGE_WEIGHT, COARSE_WEIGHT = 0.02, 0.1, 0.15
 FLOW_WEIGHTS = (3e-3, 2e-3, 1e-3, 5e-4)  # a pixel of difference from the teacher's flow, coarsest block first
-FLOW_SHARE_AT_END = 0.2  # of these weights: the teacher starts what the image then decides
 
 
-def total(result: Pass, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch (see `examples`, images already in 0..1) and its parts. `progress` 0..1 of the stage."""
+def total(result: Pass, batch: dict[str, Tensor], teaching: float) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a batch (see `examples`, images already in 0..1) and its parts. The teacher's flow counts
+    by `teaching`."""
     middle = batch["middle"]
-    *coarse, image = result.images
-    truth = resize(middle, size_of(image))
-    parts = {"image": charbonnier(image, truth)}
-    if size_of(image) == size_of(middle):
-        parts["census"] = CENSUS_WEIGHT * census(image, truth)
-        parts["edges"] = EDGE_WEIGHT * edges(image, truth)
+    coarse, parts = result.images, {}
+    if size_of(coarse[-1]) == size_of(middle):
+        *coarse, image = coarse
+        parts["image"] = charbonnier(image, middle)
+        parts["census"] = CENSUS_WEIGHT * census(image, middle)
+        parts["edges"] = EDGE_WEIGHT * edges(image, middle)
     losses = [charbonnier(image, resize(middle, size_of(image))) for image in coarse]
     parts["coarse"] = COARSE_WEIGHT * torch.stack(losses).sum()
-    share = FLOW_SHARE_AT_END + (1 - FLOW_SHARE_AT_END) * (1 - progress) ** 2
-    parts["flow"] = share * taught(result, batch)
+    parts["flow"] = teaching * from_teacher(result, batch)
     loss = torch.stack(list(parts.values())).sum()
     return loss, {"loss": float(loss.detach()), **{name: float(part.detach()) for name, part in parts.items()}}
 
@@ -71,7 +70,15 @@ def edges(image: Tensor, truth: Tensor, sizes: int = 3) -> Tensor:
     return result
 
 
-def taught(result: Pass, batch: dict[str, Tensor]) -> Tensor:
+def mended(flow: Tensor, batch: dict[str, Tensor], progress: float) -> Tensor:
+    """A block's flow brought nearer to the teacher's by the examples' `help`, less and less: so the finer blocks learn from the
+    beginning what is theirs to do, however poor the coarser ones still are."""
+    size = size_of(flow)
+    share = batch["help"].view(-1, 1, 1, 1) * (1 - progress) * _area(batch["known"], size)
+    return torch.lerp(flow, _area(batch["flow"], size), share)
+
+
+def from_teacher(result: Pass, batch: dict[str, Tensor]) -> Tensor:
     """Pixels between the teacher's flow and each block's that was run, as far as the teacher may be trusted."""
     sums = batch["flow"].new_zeros(())
     for flow, weight in zip(result.flows, FLOW_WEIGHTS, strict=False):
