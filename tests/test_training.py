@@ -14,16 +14,18 @@ import pytest
 import torch
 from clips import tiny
 
+import training.train
 from drba.networks.ifnet import SPECS, IFNet
 from drba.networks.rife import RifeInterpolator
 from training import clips as training_clips
 from training.clips import FLOW_CELL, OFFSETS, Clip
+from training.collages import collage
 from training.examples import Example, Examples, coloured, turned
 from training.forward import interpolate
-from training.loss import total
-from training.train import CHECKPOINT, Place, Plan, Training, rate, ready, started
+from training.loss import mended, total
+from training.train import CHECKPOINT, Place, Plan, Stage, Training, rate, ready, started
 
-SMALL = Plan(steps=6, batch=2, size=(64, 64), warmup=2)
+SMALL = Plan("drba-small", (Stage(2, 2, (64, 64), 1e-3, blocks=2, scale=2.0), Stage(4, 2, (64, 64), 1e-3)))
 CPU = torch.device("cpu")
 
 
@@ -44,11 +46,11 @@ def test_a_film_is_decoded_and_its_flow_leads_to_its_neighbours(film: Clip) -> N
 
 
 def test_an_example_depends_on_its_number_alone(film: Clip) -> None:
-    one, other = (Examples([film], (64, 64), 40, seed=1) for _ in range(2))
-    for number in (31, 3, 17):
+    one, other, elsewhere = (Examples([film], (64, 64), (0.5, 1.25), (0.2, 0.2), 40, (seed,)) for seed in (1, 1, 2))
+    for number in (31, *range(12), 17):
         for name, tensor in one[number].items():
             assert torch.equal(tensor, other[number][name]), name
-    assert not torch.equal(one[3]["first"], Examples([film], (64, 64), 40, seed=2)[3]["first"])
+    assert not torch.equal(one[3]["first"], elsewhere[3]["first"])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -91,7 +93,7 @@ def test_what_is_trained_is_what_is_played() -> None:
         block.lastconv[0].weight.data *= 0.1
     first, second = torch.rand(2, 1, 3, 128, 192)
     with torch.no_grad():
-        trained = interpolate(network, first, second, torch.full((1, 1, 32, 48), 0.5)).image
+        trained = interpolate(network, first, second, torch.full((1, 1, 32, 48), 0.5)).images[-1]
         played = RifeInterpolator(network, device=CPU, mode="fast").pair(first, second, [0.5])[0]
     assert float((trained - played).abs().max()) < 1e-4
 
@@ -101,69 +103,95 @@ def test_an_untrained_network_blends() -> None:
     network = started(IFNet(SPECS["drba-small"]))
     first, second = torch.rand(2, 1, 3, 64, 64)
     with torch.no_grad():
-        image = interpolate(network, first, second, torch.full((1, 1, 16, 16), 0.5)).image
-    assert float((image - (first + second) / 2).abs().max()) < 0.05
+        image = interpolate(network, first, second, torch.full((1, 1, 16, 16), 0.5)).images[-1]
+    assert float((image - (first + second) / 2).abs().mean()) < 0.1  # of noise, in which half a pixel is much
+
+
+def test_a_block_alone_shows_what_it_would() -> None:
+    torch.manual_seed(3)
+    network = started(IFNet(SPECS["drba-small"]))
+    first, second = torch.rand(2, 1, 3, 64, 64)
+    with torch.no_grad():
+        result = interpolate(network, first, second, torch.full((1, 1, 16, 16), 0.5), blocks=2, scale=2.0)
+    assert [image.shape[-1] for image in result.images] == [64 // 4, 64 // 2]
+    assert [flow.shape[-1] for flow in result.flows] == [64 // 8, 64 // 4]
+
+
+def test_a_collage_is_what_its_flow_says(film: Clip) -> None:
+    rng = np.random.default_rng(4)
+    pictures = [cv2.GaussianBlur(film.crop(number, 0, 0, 128, 192), (0, 0), 1.5) for number in range(8)]
+    errors = []
+    for _ in range(12):
+        made = collage(rng, lambda: pictures[int(rng.integers(8))])
+        x, y = np.meshgrid(np.arange(192, dtype=np.float32), np.arange(128, dtype=np.float32))
+        for other, flow in ((made.first, made.flow[..., :2]), (made.second, made.flow[..., 2:])):
+            place = x + flow[..., 0], y + flow[..., 1]
+            inside = (place[0] > 0) & (place[0] < 191) & (place[1] > 0) & (place[1] < 127) & (made.known > 0)
+            warped = cv2.remap(other, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            errors.append(np.median(np.abs(warped.astype(int) - made.middle)[inside]))
+    assert max(errors) <= 2  # levels of 255, where nothing is hidden: the median is not
 
 
 def test_the_rate_rises_and_falls() -> None:
-    plan = Plan(steps=1000, warmup=100, learning_rate=1e-3)
-    assert rate(plan, 0) == pytest.approx(1e-5) and rate(plan, 99) == pytest.approx(1e-3)
-    assert rate(plan, 550) == pytest.approx(1e-3 * 0.505) and rate(plan, 1000) == pytest.approx(1e-5)
+    stage = Stage(1000, 4, (64, 64), 1e-3, warmup=100)
+    assert rate(stage, 0) == pytest.approx(1e-5) and rate(stage, 99) == pytest.approx(1e-3)
+    assert rate(stage, 550) == pytest.approx(1e-3 * 0.505) and rate(stage, 1000) == pytest.approx(1e-5)
 
 
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, one_thread: None) -> None:
-    whole = Training(SMALL, tmp_path / "whole", Place()).run(Examples([], SMALL.size, 12, 1), save_every=2)
-    stopped = Examples([], SMALL.size, 12, 1)
-    calls = 0
-    take = stopped.__getitem__
+def test_the_teacher_helps_where_it_is_to_be_trusted_and_less_and_less() -> None:
+    batch = {
+        "help": torch.tensor([0.0, 1.0]),
+        "flow": torch.ones(2, 4, 8, 8),
+        "known": torch.cat((torch.ones(2, 1, 8, 4), torch.zeros(2, 1, 8, 4)), -1),
+    }
+    for progress in (0.0, 0.75):
+        flow = mended(torch.zeros(2, 4, 4, 4), batch, progress)
+        assert not flow[0].any() and not flow[1, ..., 2:].any()
+        assert torch.equal(flow[1, ..., :2], torch.full((4, 4, 2), 1 - progress))
 
-    class Stopping(Examples):
-        def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-            nonlocal calls
-            calls += 1
-            if calls > 10:
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(
+    tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.train, "SAVE_EVERY", 1)
+    whole = Training(SMALL, tmp_path / "whole", Place()).run([])
+
+    class Stopping(Training):
+        def learn(self, batch: dict[str, torch.Tensor], stage: Stage, number: int) -> dict[str, float]:
+            if self.step == 3:
                 raise KeyboardInterrupt
-            return take(number)
+            return super().learn(batch, stage, number)
 
     with pytest.raises(KeyboardInterrupt):
-        Training(SMALL, tmp_path / "cut", Place()).run(Stopping([], SMALL.size, 12, 1), save_every=2)
-    rest = Training(SMALL, tmp_path / "cut", Place()).run(stopped, save_every=2)
-    assert len(rest) == 2 and rest == pytest.approx(whole[4:], rel=1e-4)
+        Stopping(SMALL, tmp_path / "cut", Place()).run([])
+    rest = Training(SMALL, tmp_path / "cut", Place()).run([])
+    assert len(whole) == 6 and rest == pytest.approx(whole[3:], rel=1e-3)
     states = [torch.load(tmp_path / name / CHECKPOINT, weights_only=True) for name in ("whole", "cut")]
     for name, tensor in states[0]["averaged"].items():
-        torch.testing.assert_close(tensor, states[1]["averaged"][name], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(tensor, states[1]["averaged"][name], rtol=1e-2, atol=1e-4)
 
 
 def test_thirty_seconds_of_training_lower_the_loss(tmp_path: Path, one_thread: None) -> None:
     """On scenes that were not trained on; by how much is not the point."""
-    plan = Plan(steps=100_000, batch=4, size=(128, 128), warmup=10, seed=5)
-    unseen = Examples([], plan.size, 8, seed=6)
-    batch = ready({name: torch.stack([unseen[i][name] for i in range(8)]) for name in unseen[0]}, CPU)
-    end_s = time.monotonic() + 30
-
-    class Enough(Exception):
-        pass
-
-    class Timed(Examples):
-        def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-            if time.monotonic() > end_s:
-                raise Enough
-            return super().__getitem__(number)
+    stage = Stage(100_000, 4, (128, 128), 1e-3, warmup=10)
+    unseen = Examples([], stage.size, stage.zoom, stage.shares, 12, (6,))
+    batch = ready({name: torch.stack([unseen[i][name] for i in range(12)]) for name in unseen[0]}, CPU)
 
     def loss(network: IFNet) -> float:
         with torch.no_grad():
-            return float(total(interpolate(network, batch["first"], batch["second"], batch["timestep"]), batch, 0.0)[0])
+            return float(total(interpolate(network, batch["first"], batch["second"], batch["timestep"]), batch, 1.0)[0])
 
-    torch.manual_seed(plan.seed)
-    before = loss(started(IFNet(SPECS[plan.network])))
-    with pytest.raises(Enough):
-        Training(plan, tmp_path, Place()).run(Timed([], plan.size, plan.steps * plan.batch, plan.seed), save_every=10)
-    network = IFNet(SPECS[plan.network])
-    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    network.load_state_dict(state["network"])
-    after = loss(network)
-    print(f"{state['step']} steps: {before:.4f} -> {after:.4f}")
-    assert state["step"] > 20 and after < 0.95 * before
+    learning = Training(Plan("drba-small", (stage,), seed=5), tmp_path, Place())
+    before = loss(learning.network)
+    examples = Examples([], stage.size, stage.zoom, stage.shares, stage.steps * 4, (5, 0))
+    end_s, number = time.monotonic() + 30, 0
+    while time.monotonic() < end_s:
+        made = [examples[4 * number + i] for i in range(4)]
+        learning.learn(ready({name: torch.stack([one[name] for one in made]) for name in made[0]}, CPU), stage, number)
+        number += 1
+    after = loss(learning.network)
+    print(f"{number} steps: {before:.4f} -> {after:.4f}")
+    assert number > 10 and after < before
 
 
 def test_the_command_trains_writes_pictures_and_goes_on(tmp_path: Path) -> None:
@@ -171,8 +199,8 @@ def test_the_command_trains_writes_pictures_and_goes_on(tmp_path: Path) -> None:
     folder.mkdir()
     tiny(folder, "moving.mp4", width=192, height=128)
     command = [sys.executable, "-m", "training", "drba-small", "--films", str(folder), "--validate", str(folder)]
-    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--batch", "2", "--size", "64"]
-    for steps in (2, 4):
+    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    for steps in (1, 2):
         subprocess.run(
             [*command, "--steps", str(steps), "--processes", "2"], check=True, capture_output=True, timeout=100
         )

@@ -30,7 +30,8 @@ def collage(rng: np.random.Generator, draw: Callable[[], Image]) -> Example:
     times = (0.0, t, 1.0)
     first, middle, second = places = _places(rng, (height, width), times)
     frames = [_moved(background, place) for place in places]
-    grid = np.stack([*np.meshgrid(np.arange(width), np.arange(height)), np.ones((height, width))], -1)
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    grid = np.stack([columns, rows, np.ones_like(rows)], -1).astype(np.float64)
     flow = _flow(grid, first, middle, second)
     known = np.ones((height, width), np.float32)
     for _ in range(int(rng.integers(0, CUTTINGS_MAX + 1))):

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from torch import distributed, multiprocessing
 
 from drba.errors import DrbaError
+from drba.models import find
+from drba.networks.shipping import ship
 
 from . import clips
 from .train import PLANS, Place, Training
@@ -35,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--cache", type=Path, default=Path("~/.cache/drba-training"), help="folder of decoded films (9 GB)"
     )
     parser.add_argument("--steps", type=int, help="at most this many in each stage, to try it out")
+    parser.add_argument("--ship", action="store_true", help="at the end put the weights into the package")
     parser.add_argument("--processes", type=int, default=1, help="on the CPU: one a core, each of one thread (2)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
@@ -70,9 +74,21 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     validation = Validation(clips.load(_films(options.validate), cache), options.out) if options.validate else None
     if processes > 1 and rank == 0:
         distributed.barrier()
-    Training(plan, options.out, Place(rank, processes, torch.device(options.device))).run(films, validation)
+    training = Training(plan, options.out, Place(rank, processes, torch.device(options.device)))
+    training.run(films, validation)
+    if options.ship and rank == 0:
+        print(ship(find(plan.network), training.averaged.state_dict(), _card(plan.network, films, processes)))
     if processes > 1:
         distributed.destroy_process_group()
+
+
+def _card(network: str, films: Sequence[clips.Clip], processes: int) -> dict[str, str]:
+    return {
+        "model": network,
+        "licence": "MIT",
+        "command": f"python -m training {network} --films FOLDER --processes {processes} --ship",
+        "data": ", ".join(["drawn scenes", *(film.name for film in films)]),
+    }
 
 
 def _free_port() -> int:

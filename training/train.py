@@ -132,7 +132,7 @@ class Training:
         sums: dict[str, float] = {}
         counted, start_s = 0, time.monotonic()
         for number, batch in enumerate(DataLoader(Subset(examples, mine), stage.batch // place.processes), done):
-            parts = self._learn(ready(batch, place.device), stage, number)
+            parts = self.learn(ready(batch, place.device), stage, number)
             losses.append(parts["loss"])
             if place.rank:
                 continue
@@ -149,7 +149,7 @@ class Training:
                 self._write({"step": self.step, "validation": report(self.step, self.averaged)})
         return losses
 
-    def _learn(self, batch: dict[str, Tensor], stage: Stage, number: int) -> dict[str, float]:
+    def learn(self, batch: dict[str, Tensor], stage: Stage, number: int) -> dict[str, float]:
         """Step `number` of a stage; the loss, its parts, and the norm of the gradient."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate(stage, number)
