@@ -25,6 +25,7 @@ local options = {
     engine = "auto",         -- how it is executed
     scale = 1.0,             -- optical flow scale: 0.5 faster, 2 finer
     quality = "auto",        -- auto, or a level for good: quality, balanced, fast, source
+    server = "",             -- whose card renders: a machine of `drba pair --list`; empty: this one's
     scdet = true,            -- find scene cuts
     scdet_threshold = 0.3,   -- 0 to 1, larger finds more
     auto = "no",             -- begin with DRBA on: no; yes, in films within the two limits that follow; always
@@ -330,6 +331,7 @@ local function start_bridge()
         args[#args + 1] = "--owned-folder"
         args[#args + 1] = owned_folder
     end
+    if options.server ~= "" then args[#args + 1] = "--server=" .. options.server end
     bridge = "starting"
     mp.command_native_async({
         name = "subprocess", args = args, playback_only = false, capture_stderr = true, capture_size = 16384,

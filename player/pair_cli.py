@@ -20,7 +20,9 @@ def add_parser(subparsers: Any) -> None:
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--list", action="store_true", help="say which machines are paired with this one")
     action.add_argument("--remove", metavar="NAME", help="forget a machine; it is refused from the next second on")
-    parser.add_argument("--name", metavar="NAME", help="what this machine is called by the other one (default: its host name)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="what this machine is called by the other one (default: its host name)"
+    )
     parser.add_argument("--address", metavar="HOST", help="where others find this machine (default: found out)")
     parser.add_argument("--port", type=_port, metavar="N", help="that drba-server listens at (default: 4780)")
     parser.set_defaults(run=run)

@@ -25,7 +25,7 @@ class Servers:
         self.remote = remote
         self._own: asyncio.Task[Client] | None = None
         self._named: Client | None = None
-        self._named_is_there = False  # as it was seen last,
+        self._was_there = False  # the named one, as it was seen last,
         self._since = time.monotonic()  # and since when
         self._looked = asyncio.Event()  # the named server has answered once, or not
         self._search: asyncio.Task[None] | None = None
@@ -52,21 +52,27 @@ class Servers:
         assert self._own is not None
         return await asyncio.shield(self._own)
 
-    def better_than(self, used: Client) -> Client | None:
-        """The client that a film should go over to from the one that it uses, if any; None while that is this machine's own
-        and there is nothing better. To be asked now and then. A film without its server shows source frames."""
+    async def better_than(self, used: Client) -> Client | None:
+        """The client that a film should go over to from the one that it uses; None to stay. To be asked now and then.
+        A film whose server is away shows source frames."""
         if self.remote is None or self._named is None:
             return None
         there, now = self._named.connected, time.monotonic()
-        if there != self._named_is_there:
-            self._named_is_there, self._since = there, now
-        if used is not self._named and there and now - self._since > BACK_S:
-            return self._named
-        return None
+        if there != self._was_there:
+            self._was_there, self._since = there, now
+        if used is self._named:
+            return await self.own() if not there and now - self._since > AWAY_S else None
+        return self._named if there and now - self._since > BACK_S else None
 
-    def away(self, used: Client) -> bool:
-        """Whether the film's server has been gone for so long that this machine's own is better."""
-        return used is self._named and not used.connected and time.monotonic() - self._since > AWAY_S
+    def second_choice(self, used: Client) -> str:
+        """What to tell the viewer where a film is not rendered by the server that was named; else empty."""
+        if self.remote is None or used is self._named:
+            return ""
+        return f"{self.remote.name} does not answer: this machine renders until it does"
+
+    @property
+    def back(self) -> str:
+        return f"{self.remote.name} renders again" if self.remote else ""
 
     async def close(self) -> None:
         tasks = [task for task in (self._search, self._own) if task is not None]
@@ -88,7 +94,7 @@ class Servers:
         while self._named is None:
             with contextlib.suppress(ServerError):
                 self._named = await Client.connect(remote=remote)
-                self._named_is_there, self._since = True, time.monotonic()
+                self._was_there, self._since = True, time.monotonic()
             self._looked.set()
             if self._named is None:
                 await asyncio.sleep(RETRY_S)

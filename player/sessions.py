@@ -53,6 +53,16 @@ class Sessions:
         session = self.get(renderer)
         return session is not None and session.ready
 
+    def answers(self, renderer: ModelAtScale | None) -> bool:
+        """Whether a request would be answered: a server that has stalled is as good as none."""
+        session = self.get(renderer)
+        return session is not None and session.answers
+
+    def room(self, renderer: ModelAtScale | None) -> bool:
+        """Whether one more request makes sense."""
+        session = self.get(renderer)
+        return session is not None and session.room
+
     def want(self, renderers: Iterable[ModelAtScale]) -> None:
         """Have these open, in the background; what could not be opened once is not tried again for this film."""
         now = time.monotonic()
@@ -91,7 +101,8 @@ class Sessions:
     # --- latency ------------------------------------------------------------------------------------------------------
 
     def latency_s(self, renderer: ModelAtScale) -> float:
-        return self._places[renderer].latency_s
+        place = self._places.get(renderer)
+        return place.latency_s if place else FIRST_LATENCY_S
 
     def answered(self, renderer: ModelAtScale, result: RenderResult) -> None:
         if (place := self._places.get(renderer)) is not None:
@@ -100,7 +111,8 @@ class Sessions:
 
     def doubt(self, renderer: ModelAtScale) -> None:
         """A request was not made, for its answer would be late."""
-        self._places[renderer].latency_s *= DOUBT
+        if (place := self._places.get(renderer)) is not None:
+            place.latency_s *= DOUBT
 
 
 async def _close(session: Session) -> None:

@@ -50,7 +50,9 @@ class Offer:
             self._socket.bind(f"{TCP}*:{port}")
         except zmq.ZMQError as error:
             self.close()
-            raise ServerError(f"port {port} cannot be listened at: {error.strerror}; choose another with --port") from error
+            raise ServerError(
+                f"port {port} cannot be listened at: {error.strerror}; choose another with --port"
+            ) from error
         self.invitation = Invitation(f"{TCP}{address}:{port}", own.public, self._code.text)
 
     def __enter__(self) -> Offer:
