@@ -84,6 +84,7 @@ class Controller:
         self._records = [_Record((worked or {}).get(level.name, 0.0)) for level in levels]
         self._late: deque[float] = deque(maxlen=LATE_FRAMES)
         self._began_at = self._entered_at = self._clean_since = self._decided_at = self._stream_at = clock()
+        self._by_network = False  # whether that was what the last in-between cost
         self._climbed = False  # whether the level was entered by a step up
         self._probed: ModelAtScale | None = None
         self._probe_at = 0.0
@@ -150,9 +151,11 @@ class Controller:
         self._late.clear()
         self._stream_at = self._clean_since = self._clock()
 
-    def rendered(self, renderer: ModelAtScale, cost_ms: float) -> None:
-        """An in-between was rendered, for the viewer or as a probe."""
+    def rendered(self, renderer: ModelAtScale, cost_ms: float, *, by_network: bool = False) -> None:
+        """An in-between was rendered, for the viewer or as a probe; `by_network`: the way to the server and back is what it
+        cost."""
         self.costs.add(renderer, cost_ms)
+        self._by_network = by_network
         if renderer is self._probed:
             cheapest = min(level.use(cost_ms) for level in self.levels if level.renderer == renderer)
             wait_s = HOPELESS_S if cheapest > HOPELESS else cost_ms / 1000 / PROBE_SHARE
@@ -211,6 +214,8 @@ class Controller:
         return True
 
     def _why_too_much(self, current: ModelAtScale) -> str:
+        if self._by_network:
+            return "the network is too slow for more"
         latest_ms, calm_ms = self.costs.latest_ms(current), self.costs.calm_ms(current)
         if latest_ms and calm_ms and latest_ms > BUSY * calm_ms:
             return "the machine is busy"

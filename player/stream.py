@@ -305,8 +305,9 @@ class OutputStream:
             context, result = self._context, answer.result()
             context.sessions.answered(renderer, result)
             # A network that takes longer than a worker is what sets the pace: there is one of it for all workers.
-            pace_ms = max(result.render_ms, result.link_ms * context.workers_of(renderer))
-            context.controller.rendered(renderer, pace_ms / count)
+            link_ms = result.link_ms * context.workers_of(renderer)
+            pace_ms = max(result.render_ms, link_ms)
+            context.controller.rendered(renderer, pace_ms / count, by_network=link_ms > result.render_ms)
             if renderer == context.controller.level.renderer:  # else a probe's
                 context.stats.rendered(result.render_ms / count)
 

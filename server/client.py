@@ -268,6 +268,8 @@ class Client:
     def _on_message(self, message: m.Message, payloads: Sequence[memoryview]) -> None:
         if isinstance(message, m.Goodbye):
             self._server_left(f"the server has ended ({message.reason})")
+            if self.remote is not None:  # nobody starts that one from here: it is looked for until it is back
+                self._wake()
             return
         session_id = getattr(message, "session", None)
         if session_id is None:

@@ -29,7 +29,7 @@ STOP_TIMEOUT_S = 5.0  # for the running requests when the server ends; one takes
 LINGER_MS = 500  # for the last answers to leave
 HIGH_WATER = 1024  # messages queued to or from one client; each is answered once, so a living client has far fewer
 BATCH = 32  # messages taken before results are looked at again
-MAX_REMOTE_PEERS = 64  # clients on other machines, which may take any routing id
+MAX_PEERS_PER_KEY = 32  # clients of another machine, each under a routing id of its choice: far more than films that it shows
 
 
 class Server:
@@ -217,9 +217,10 @@ class Server:
     # --- clients ------------------------------------------------------------------------------------------------------
 
     def _add_peer(self, identity: bytes, frame: zmq.Frame, key: str) -> Peer | None:
-        """None for a client whose process has ended already, and for one too many."""
-        if key and sum(peer.remote for peer in self._peers.values()) >= MAX_REMOTE_PEERS:
-            return None
+        """None for a client whose process has ended already."""
+        same = [peer for peer in self._peers.values() if peer.key == key] if key else []
+        if len(same) >= MAX_PEERS_PER_KEY:
+            self._drop_peer(min(same, key=lambda peer: peer.heard_s), "its machine has too many")
         pid = None if key else peer_pid(frame)
         try:
             peer = Peer(identity, pid, open_pidfd(pid), key=key)

@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import os
 import socket
+import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-from helpers_server import Place, free_port, private_place, soon
+from helpers_server import DEADLINE_S, ROOT, free_port
 
 from server import keys
 from server.client import server_status
 from server.keys import RemoteServer
+from server.messages import VERSION, StatusReport
 
 
 @contextmanager
@@ -35,37 +37,55 @@ def machine(folder: Path) -> Iterator[None]:
 class Desktop:
     """A machine whose server listens to a laptop, which is this process."""
 
-    place: Place
-    folder: Path
+    name: str  # that it has on the laptop
+    process: subprocess.Popen[str]
+    runtime: Path
+    config: Path
     port: int
 
     def through(self, port: int) -> RemoteServer:
         """The server, reached at another port of this machine."""
-        with machine(self.folder):
-            return RemoteServer("desktop", f"tcp://127.0.0.1:{port}", keys.identity().public)
+        with machine(self.config):
+            return RemoteServer(self.name, f"tcp://127.0.0.1:{port}", keys.identity().public)
 
     @property
     def server(self) -> RemoteServer:
         return self.through(self.port)
 
+    @property
+    def status(self) -> StatusReport | None:
+        """As its own user sees it."""
+        return server_status(f"ipc://{self.runtime}/server-v{VERSION}.sock")
+
+    @property
+    def log(self) -> str:
+        return (self.runtime / "server.log").read_text()
+
 
 @contextmanager
-def desktop(tmp_path: Path, *options: str, pair: bool = True) -> Iterator[Desktop]:
-    """A fake drba-server that listens, with the laptop's key on its list."""
-    with private_place() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "laptop"))
-        made = Desktop(place, tmp_path / "desktop", free_port())
-        laptop = keys.identity().public
-        with machine(made.folder):
-            keys.identity()
-            if pair:
-                keys.add_client("laptop", laptop)
-            place.environment["XDG_CONFIG_HOME"] = str(made.folder)
-            process = place.start("--listen", f"tcp://127.0.0.1:{made.port}", *options)
-        if pair:
-            keys.add_server("desktop", made.server.endpoint, made.server.key)
+def desktop(command: list[str], *, port: int | None = None, folder: Path | None = None) -> Iterator[Desktop]:
+    """A drba-server (`command`) that listens, with this process's key on its list, and it on this one's. `folder` has the keys
+    of one that was there before."""
+    port = port or free_port()
+    laptop = keys.identity().public
+    with tempfile.TemporaryDirectory(prefix="drba-far-") as runtime, contextlib.ExitStack() as stack:
+        config = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drba-keys-")))
+        with machine(config):
+            keys.add_client("laptop", laptop)
+            environment = {
+                **os.environ, "DRBA_RUNTIME_DIR": runtime, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(config)
+            }  # fmt: skip
+            listen = [*command, "--listen", f"tcp://127.0.0.1:{port}"]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(listen, env=environment, stdout=pipe, stderr=pipe, text=True)
+            public = keys.identity().public
+        name = keys.add_server("desktop", f"tcp://127.0.0.1:{port}", public)
+        made = Desktop(name, process, Path(runtime), config, port)
         try:
-            soon(lambda: server_status() is not None)
+            end_s = time.monotonic() + DEADLINE_S
+            while made.status is None:
+                assert process.poll() is None and time.monotonic() < end_s, process.communicate()
+                time.sleep(0.01)
             yield made
         finally:
             process.terminate()
