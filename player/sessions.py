@@ -22,6 +22,7 @@ SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
 #: Each time that a request is not worth making, what is known of the latency is believed a little less: else one slow second
 #: would keep everything from being asked for ever.
 DOUBT = 0.98
+NETWORK_DOUBT = 0.9  # a network changes its speed faster than a machine does
 
 
 @dataclass
@@ -112,7 +113,8 @@ class Sessions:
     def doubt(self, renderer: ModelAtScale) -> None:
         """A request was not made, for its answer would be late."""
         if (place := self._places.get(renderer)) is not None:
-            place.latency_s *= DOUBT
+            over_network = place.session is not None and place.session.outgoing is not None
+            place.latency_s *= NETWORK_DOUBT if over_network else DOUBT
 
 
 async def _close(session: Session) -> None:

@@ -29,6 +29,7 @@ from .control import stop_server as stop_server
 from .deadline import Deadline
 from .keys import TCP, RemoteServer
 from .launch import Launched, reap, server_command
+from .outgoing import Throughput
 from .protocol import Buffer
 from .runtime import default_endpoint, socket_path
 from .shared import FramePool as FramePool
@@ -71,6 +72,7 @@ class Client:
         self._identity = b"c" + secrets.token_bytes(15)  # a routing id must not begin with NUL
         self._connection: Connection | None = None
         self._welcome: m.Welcome | None = None
+        self._throughput = Throughput()  # of the network, to a remote server
         self._sessions: dict[int, Session] = {}
         self._session_ids = 0
         self._connected = asyncio.Event()
@@ -163,6 +165,7 @@ class Client:
             self._reopen,
             lambda session_id: self._sessions.pop(session_id, None),
             self._stalled,
+            self._throughput if self.remote else None,
         )
         session = Session(self._session_ids, spec, pool, link, on_engine)
         self._sessions[session.id] = session

@@ -15,7 +15,7 @@ from . import messages as m
 from .deadline import Deadline
 from .frame_codec import ENCODINGS, RAW, decode, parts_per_frame, split
 from .known import KnownFrames
-from .outgoing import Outgoing, Packed, pack
+from .outgoing import Outgoing, Packed, Throughput, pack
 from .protocol import Buffer
 from .shared import FramePool
 
@@ -28,13 +28,14 @@ CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still 
 @dataclass(frozen=True)
 class Link:
     """What a session needs of its client: to send, to be opened again, to be forgotten, to know a hanging server.
-    `send_packed` is there over a network: a thread makes the payloads."""
+    `send_packed` (a thread makes the payloads) and `throughput` are there over a network."""
 
     send: Callable[[m.Message, Sequence[Buffer]], None]
     send_packed: Callable[[m.Message, Callable[[], Packed], Callable[[Packed], None]], None] | None
     ask_reopen: Callable[[], None]
     forget: Callable[[int], object]
     stalled: Callable[[], bool]
+    throughput: Throughput | None = None
 
 
 class RequestDropped(ServerError):
@@ -287,7 +288,7 @@ class Session:
                 self._rendered(message, payloads)
             case m.Received(request=request):
                 if self.outgoing is not None:
-                    self.outgoing.arrived(request)
+                    self.outgoing.arrived((self.id, request))
             case m.Engine():
                 self._engine_is(
                     EngineState(message.model, message.engine, message.note, message.building, message.progress)
@@ -323,7 +324,8 @@ class Session:
     def _opened(self, message: m.Opened) -> None:
         self.transport = message.transport
         self._known = KnownFrames(self.pool.slots if message.transport == "shared" else m.INLINE_FRAMES)
-        self.outgoing = Outgoing(message.encoding) if self._link.send_packed else None
+        throughput = self._link.throughput
+        self.outgoing = None if throughput is None else Outgoing(message.encoding, throughput)
         self._ready.set()
         if self.generation:
             self._link.send(m.Cancel(self.id, self.generation), ())
@@ -369,7 +371,7 @@ class Session:
         encoding, trial = outgoing.next()
 
         def sent(packed: Packed) -> None:
-            outgoing.sent(message.request, packed)
+            outgoing.sent((self.id, message.request), packed)
             pending.link_ms = outgoing.send_ms(packed)
 
         work = partial(pack, frames, self.spec.layout, encoding, trial=trial)

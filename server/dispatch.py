@@ -112,7 +112,7 @@ class Dispatcher:
             case m.Received():
                 session = self._sessions.get((peer, message.session))
                 if session is not None and session.outgoing is not None:
-                    session.outgoing.arrived(message.request)
+                    session.outgoing.arrived((message.session, message.request))
             case m.Open():
                 self.active_s = time.monotonic()
                 self._open(peer, message)
@@ -326,7 +326,7 @@ class Dispatcher:
         )
         self._send(peer, done, packed.parts)
         if outgoing is not None:
-            outgoing.sent(request.request, packed)
+            outgoing.sent((request.session, request.request), packed)
 
     def stop(self, timeout_s: float) -> bool:
         """End all sessions, wait for the workers and answer what they have done; False if one does not come back."""

@@ -1,4 +1,4 @@
-"""What one end of a session has learnt about sending frames over the network, and whether encoding them pays. No sockets.
+"""What one end has learnt about sending frames over the network, and whether encoding them pays. No sockets.
 
 Each end decides for what it sends. A byte of a raw frame costs 1 / throughput seconds until it is there, an encoded one the time
 for encoding and decoding and its share of the fewer bytes. Throughput is that of real messages: from when a message, and all
@@ -19,7 +19,8 @@ from drba.pixels import FrameLayout
 from .frame_codec import RAW, decode, encode, split
 from .protocol import Buffer
 
-SAMPLES = 15  # the newest ones, whose median counts: a stall of the network is one sample
+SAMPLES, AT_LEAST = 15, 3  # the newest ones, whose median counts: a stall of the network is one sample
+PRESENT_S = 2.0  # older samples say little about the present, and count only where there are few
 FIRST_ENCODED = 3  # messages: what is not known is measured first
 TRIAL_EVERY = 100  # messages: then one is encoded, and decoded here, to see what that would cost now
 WORTHWHILE = 0.9  # of the present way's cost: another way that does not cost less is not worth a change
@@ -64,32 +65,71 @@ def pack(frames: Sequence[Buffer], layout: FrameLayout, encoding: str, *, trial:
 class _Recent:
     """The median of the newest samples."""
 
-    def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=SAMPLES)
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)  # when, what
         self.value: float | None = None
 
     def add(self, sample: float) -> None:
-        self._samples.append(sample)
-        self.value = median(self._samples)
+        self._samples.append((self._clock(), sample))
+        while len(self._samples) > AT_LEAST and self._samples[0][0] < self._clock() - PRESENT_S:
+            self._samples.popleft()
+        self.value = median(value for _, value in self._samples)
+
+
+class Throughput:
+    """Of one direction of a connection, all sessions together. `clock` counts seconds. Belongs to the thread that sends."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._on_the_way: deque[tuple[tuple[int, int], int, float]] = deque(maxlen=NOT_ACKNOWLEDGED)
+        self._last_arrival = float("-inf")
+        self._send_s = _Recent(clock)  # seconds a byte
+
+    def sent(self, message: tuple[int, int], size: int) -> None:
+        """A message (its session and request) of `size` bytes is handed to the socket."""
+        self._on_the_way.append((message, size, self._clock()))
+
+    def arrived(self, message: tuple[int, int]) -> bool:
+        """The other end has this message, and so all before it; False, and nothing is learnt, if it is not on its way."""
+        if not any(message == sent for sent, _, _ in self._on_the_way):
+            return False
+        size, since = 0, self._on_the_way[0][2]
+        while True:
+            sent, sent_bytes, _ = self._on_the_way.popleft()
+            size += sent_bytes
+            if sent == message:
+                break
+        now = self._clock()
+        self._send_s.add(max(now - max(since, self._last_arrival), 1e-6) / size)
+        self._last_arrival = now
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """Messages on their way."""
+        return len(self._on_the_way)
+
+    @property
+    def s_per_byte(self) -> float | None:
+        """None while unknown."""
+        return self._send_s.value
 
 
 class Outgoing:
-    """One direction of one session. `encoding` is what the other end can read, empty for nothing but raw frames.
+    """What one session sends over `link`. `encoding` is what the other end can read, empty for nothing but raw frames.
 
-    `next` may be called by any thread; everything else by the thread that sends. `clock` counts seconds.
+    `next` may be called by any thread; everything else by the thread that sends.
     """
 
-    def __init__(self, encoding: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, encoding: str, link: Throughput, clock: Callable[[], float] = time.monotonic) -> None:
         self.encodes = encoding != RAW  # which way is the better one at present
         self._encoding = encoding
-        self._clock = clock
+        self._link = link
         self._lock = threading.Lock()
         self._messages = 0
-        self._on_the_way: deque[tuple[int, int, float]] = deque(maxlen=NOT_ACKNOWLEDGED)  # request, bytes, when sent
-        self._last_arrival = float("-inf")
-        self._send_s = _Recent()  # seconds a byte, of each of these
-        self._encode_s, self._decode_s = _Recent(), _Recent()
-        self._share = _Recent()  # encoded bytes of one raw byte
+        self._encode_s, self._decode_s = _Recent(clock), _Recent(clock)  # seconds of a raw byte
+        self._share = _Recent(clock)  # encoded bytes of one raw byte
 
     def next(self) -> tuple[str, bool]:
         """The next message's encoding, and whether it is a trial. To be called once a message."""
@@ -98,47 +138,27 @@ class Outgoing:
             self._messages += 1
             return (self._encoding, trial) if self._encoding and (self.encodes or trial) else (RAW, False)
 
-    def sent(self, request: int, packed: Packed) -> None:
-        """A message is handed to the socket."""
-        self._on_the_way.append((request, packed.bytes, self._clock()))
+    def sent(self, message: tuple[int, int], packed: Packed) -> None:
+        """A message (its session and request) is handed to the socket."""
+        self._link.sent(message, packed.bytes)
         if packed.encoding != RAW:
             self._encode_s.add(packed.encode_s / packed.raw_bytes)
             self._share.add(packed.bytes / packed.raw_bytes)
             if packed.decode_s is not None:
                 self._decode_s.add(packed.decode_s / packed.raw_bytes)
 
-    def arrived(self, request: int) -> None:
-        """The other end has this request's message, and so all before it."""
-        if not any(request == sent for sent, _, _ in self._on_the_way):
-            return
-        now, size, since = self._clock(), 0, None
-        while self._on_the_way:
-            sent, sent_bytes, sent_at = self._on_the_way.popleft()
-            size, since = size + sent_bytes, sent_at if since is None else since
-            if sent == request:
-                break
-        assert since is not None
-        self._send_s.add(max(now - max(since, self._last_arrival), 1e-6) / size)
-        self._last_arrival = now
-        self._decide()
-
-    @property
-    def waiting(self) -> int:
-        """Messages on their way."""
-        return len(self._on_the_way)
-
-    @property
-    def bytes_per_s(self) -> float | None:
-        """The network's throughput; None while unknown."""
-        return None if self._send_s.value is None else 1 / self._send_s.value
+    def arrived(self, message: tuple[int, int]) -> None:
+        """The other end has this message, and so all before it."""
+        if self._link.arrived(message):
+            self._decide()
 
     def send_ms(self, packed: Packed) -> float:
         """How long these keep the network busy; 0 while that is unknown."""
-        return packed.bytes * (self._send_s.value or 0.0) * 1000
+        return packed.bytes * (self._link.s_per_byte or 0.0) * 1000
 
     def _decide(self) -> None:
         encode_s, decode_s = self._encode_s.value, self._decode_s.value
-        send_s, share = self._send_s.value, self._share.value
+        send_s, share = self._link.s_per_byte, self._share.value
         if send_s is None or share is None or encode_s is None or decode_s is None:
             return
         raw, encoded = send_s, encode_s + decode_s + share * send_s

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from .outgoing import Throughput
+
 
 @dataclass(eq=False)
 class Peer:
@@ -20,6 +22,7 @@ class Peer:
     heard_s: float = field(default_factory=time.monotonic)
     malformed_logged: bool = False
     key: str = ""
+    throughput: Throughput = field(default_factory=Throughput)  # of what is sent to another machine
 
     @property
     def remote(self) -> bool:

@@ -29,7 +29,9 @@ STOP_TIMEOUT_S = 5.0  # for the running requests when the server ends; one takes
 LINGER_MS = 500  # for the last answers to leave
 HIGH_WATER = 1024  # messages queued to or from one client; each is answered once, so a living client has far fewer
 BATCH = 32  # messages taken before results are looked at again
-MAX_PEERS_PER_KEY = 32  # clients of another machine, each under a routing id of its choice: far more than films that it shows
+MAX_PEERS_PER_KEY = (
+    32  # clients of another machine, each under a routing id of its choice: far more than films that it shows
+)
 
 
 class Server:

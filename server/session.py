@@ -54,7 +54,7 @@ class ServerSession:
         # Over a network only: between processes of one machine nothing is faster than the bytes themselves.
         both_read = [name for name in ENCODINGS if name in message.encodings] if peer.remote else []
         self.encoding = both_read[0] if both_read else RAW
-        self.outgoing = Outgoing(self.encoding) if peer.remote else None
+        self.outgoing = Outgoing(self.encoding, peer.throughput) if peer.remote else None
         self._frames: KnownFrames[FrameBuffer | ReceivedFrame] = KnownFrames(memory.slots if memory else INLINE_FRAMES)
 
     @property

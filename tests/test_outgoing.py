@@ -6,7 +6,7 @@ import pytest
 
 from drba.pixels import FrameLayout, pixel_format
 from server.frame_codec import DELTA, RAW
-from server.outgoing import FIRST_ENCODED, TRIAL_EVERY, Outgoing, Packed, pack
+from server.outgoing import FIRST_ENCODED, TRIAL_EVERY, Outgoing, Packed, Throughput, pack
 
 FRAME = 1_000_000
 
@@ -17,7 +17,8 @@ class Network:
     def __init__(self, mb_per_s: float, encode_mb_per_s: float = 400, share: float = 0.25) -> None:
         self.now_s = 50.0
         self.mb_per_s, self.encode_mb_per_s, self.share = mb_per_s, encode_mb_per_s, share
-        self.outgoing = Outgoing(DELTA, lambda: self.now_s)
+        self.throughput = Throughput(lambda: self.now_s)
+        self.outgoing = Outgoing(DELTA, self.throughput, lambda: self.now_s)
         self.sent = 0
         self.encoded: list[bool] = []
 
@@ -29,10 +30,15 @@ class Network:
             packed = Packed(parts, encoding, FRAME, encode_s, encode_s if trial else None)
             self.now_s += encode_s
             self.sent += 1
-            self.outgoing.sent(self.sent, packed)
+            self.outgoing.sent((1, self.sent), packed)
             self.now_s += packed.bytes / self.mb_per_s / 1e6
-            self.outgoing.arrived(self.sent)
+            self.outgoing.arrived((1, self.sent))
             self.encoded.append(encoding != RAW)
+
+    @property
+    def measured_mb_per_s(self) -> float:
+        assert self.throughput.s_per_byte is not None
+        return 1e-6 / self.throughput.s_per_byte
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,7 @@ def test_frames_are_encoded_where_that_is_faster_than_the_link(mb_per_s: float, 
     network.send(50)
     assert network.encoded[:FIRST_ENCODED] == [True] * FIRST_ENCODED, "what is not known is measured first"
     assert set(network.encoded[FIRST_ENCODED:]) == {encodes}
-    assert network.outgoing.bytes_per_s == pytest.approx(mb_per_s * 1e6, rel=0.01)
+    assert network.measured_mb_per_s == pytest.approx(mb_per_s, rel=0.01)
 
 
 def test_a_picture_that_does_not_get_smaller_goes_as_it_is() -> None:
@@ -69,7 +75,7 @@ def test_a_stall_of_the_network_changes_nothing() -> None:
     network.mb_per_s = 500
     network.send(20)
     assert not any(network.encoded[FIRST_ENCODED:])
-    assert network.outgoing.bytes_per_s == pytest.approx(5e8, rel=0.01)
+    assert network.measured_mb_per_s == pytest.approx(500, rel=0.01)
 
 
 def test_a_codec_that_gets_faster_is_noticed_by_a_trial() -> None:
@@ -81,21 +87,20 @@ def test_a_codec_that_gets_faster_is_noticed_by_a_trial() -> None:
 
 
 def test_messages_in_flight_are_counted_and_lost_acknowledgements_forgiven() -> None:
-    clock = Network(100)
-    outgoing = clock.outgoing
+    network = Network(100)
+    throughput = network.throughput
     for request in range(1, 9):
-        outgoing.sent(request, Packed([bytes(1000)], RAW, 1000))
-    assert outgoing.waiting == 8
-    clock.now_s += 0.001
-    outgoing.arrived(5)
-    outgoing.arrived(5)  # again, and of no message: nothing
-    outgoing.arrived(99)
-    assert outgoing.waiting == 3
-    assert outgoing.bytes_per_s == pytest.approx(5e6), "all that came before it had arrived as well"
+        throughput.sent((request % 2, request), 1000)
+    assert throughput.waiting == 8
+    network.now_s += 0.001
+    assert throughput.arrived((1, 5))
+    assert not throughput.arrived((1, 5)) and not throughput.arrived((7, 8)), "again, and of another session: nothing"
+    assert throughput.waiting == 3
+    assert network.measured_mb_per_s == pytest.approx(5), "all that came before it had arrived as well"
 
 
 def test_without_an_encoding_in_common_frames_are_raw() -> None:
-    outgoing = Outgoing(RAW)
+    outgoing = Outgoing(RAW, Throughput())
     assert [outgoing.next() for _ in range(TRIAL_EVERY + 5)] == [(RAW, False)] * (TRIAL_EVERY + 5)
 
 

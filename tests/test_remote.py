@@ -76,7 +76,7 @@ def test_frames_over_the_network_are_the_computed_ones_bit_for_bit(far: Desktop,
                 ]
                 assert 0 < result.render_ms < result.round_trip_ms
             assert result.link_ms > 0
-            await eventually(lambda: film.session.outgoing is not None and film.session.outgoing.waiting == 0)
+            await eventually(lambda: client._throughput.waiting == 0)
             film.session.outgoing._encoding = ""  # from here on raw, whatever would be faster
             result = await film.ask(20)
             assert film.output(result.outputs[0]) == film.expected(20, 0.75)
@@ -338,10 +338,8 @@ def share(seen: list[tuple[float, Kind]], since_s: float, until_s: float) -> flo
     return sum(kind is Kind.INTERPOLATED for kind in kinds) / max(1, len(kinds))
 
 
-def test_a_film_plays_on_through_a_stall_and_follows_a_network_that_gets_slow_and_fast_again(
-    real: Desktop, long_clip: Path
-) -> None:
-    """Away from second 2 to 3.5, with a tenth of what the film needs from 5.5 to 8, fast before, between and after."""
+def test_a_film_follows_a_slow_network_and_plays_on_through_a_stall(real: Desktop, long_clip: Path) -> None:
+    """A quarter of what the film needs from second 4 to 6.5, nothing from 10 to 11, fast before, between and after."""
 
     async def test() -> None:
         async with SlowLink(real.port) as link:
@@ -351,26 +349,25 @@ def test_a_film_plays_on_through_a_stall_and_follows_a_network_that_gets_slow_an
             def during(now_s: float, film: PlayedFilm) -> None:
                 free.append(film._pool.free_slots)
                 levels.append((now_s, film.level))
-                link.bytes_per_s = 1e5 if 5.5 < now_s < 8.0 else float("inf")
-                if 2.0 < now_s < 3.5:
+                link.bytes_per_s = 4e5 if 4.0 < now_s < 6.5 else float("inf")
+                if 10.0 < now_s < 11.2:
                     link.open.clear()
                 else:
                     link.open.set()
 
             async with open_film(long_clip, playhead=playhead, remote=real.through(link.port), fps="60") as opened:
+                order = [level.name for level in opened.film._context.controller.levels]
                 seen, worst_s = await watched(opened.film, playhead, during)
                 told = opened.film.level_stats()["levels"]
         assert worst_s < 0.2, "the player was kept waiting"
         assert min(free) > 0, "the decoder always had room"
-        first = levels[0][1]
-        assert share(seen, 1.0, 2.0) > 0.3
-        assert share(seen, 3.1, 3.5) == 0, "nothing came through"
-        assert share(seen, 4.5, 5.5) > 0.3 and share(seen, 5.0, 5.5) > 0.3, "back long before three seconds"
-        assert {level for at_s, level in levels if at_s < 5.5} == {first}, f"a stall is not the level's fault: {told}"
-        assert {level for at_s, level in levels if 7.0 < at_s < 8.0} != {first}, told
-        assert any("network" in why for _, _, why in told), told
-        assert share(seen, 11.0, 13.0) > 0.3, "back within three seconds"
-        assert levels[-1][1] == first, told
+        places = [(at_s, order.index(level)) for at_s, level in levels]
+        lowest = max(place for at_s, place in places if 4.0 < at_s < 7.5)
+        assert {place for at_s, place in places if at_s < 4.0} == {0} and lowest > 0, told
+        assert min(place for at_s, place in places if 9.0 < at_s < 10.0) < lowest, told
+        assert share(seen, 1.0, 4.0) > 0.3 and share(seen, 9.5, 10.0) > 0.3, "back within three seconds"
+        assert share(seen, 10.8, 11.2) == 0, "nothing came through"
+        assert share(seen, 12.2, 13.0) > 0.3, "back long before three seconds"
 
     run(test())
 
@@ -440,9 +437,7 @@ def test_status_and_doctor_see_the_other_machine(far: Desktop, capsys: pytest.Ca
     keys.add_server("attic", f"tcp://127.0.0.1:{free_port()}", zmq.curve_keypair()[0].decode())
     assert main(["status", "--server", far.name]) == 0
     assert f"process {far.process.pid}" in capsys.readouterr().out
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("server.control.server_status.__defaults__", (None, 0.5, None))
-        checks = {check.name: check for check in check_paired()}
+    checks = {check.name: check for check in check_paired()}
     assert checks[f"paired:{far.name}"].state == "ok"
     assert checks["paired:attic"].state == "warn" and "drba pair --remove attic" in checks["paired:attic"].remedy
     keys.remove("attic")
