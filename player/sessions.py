@@ -59,6 +59,11 @@ class Sessions:
         session = self.get(renderer)
         return session is not None and session.answers
 
+    def heard(self, renderer: ModelAtScale | None) -> bool:
+        """Whether what is late now is late for the level that was chosen."""
+        session = self.get(renderer)
+        return session is not None and session.heard
+
     def room(self, renderer: ModelAtScale | None) -> bool:
         """Whether one more request makes sense."""
         session = self.get(renderer)

@@ -149,7 +149,7 @@ class OutputStream:
         """Have the controller see a frame that is being handed over. One that is late because the server is away says nothing
         about the level."""
         context, controller = self._context, self._context.controller
-        late = late and context.sessions.answers(job.level.renderer)
+        late = late and context.sessions.heard(job.level.renderer)
         controller.handed_over(job.level, late=late, lead_s=self._lead_s(job.plan.number))
         before = controller.level
         if controller.decide(context.playhead.speed, context.sessions.ready):

@@ -166,6 +166,7 @@ class Client:
             lambda session_id: self._sessions.pop(session_id, None),
             self._stalled,
             self._throughput if self.remote else None,
+            self._quiet,
         )
         session = Session(self._session_ids, spec, pool, link, on_engine)
         self._sessions[session.id] = session
@@ -259,6 +260,9 @@ class Client:
 
     def _stalled(self) -> bool:
         return self._connection is not None and self._connection.stalled
+
+    def _quiet(self) -> bool:
+        return self._connection is not None and self._connection.quiet
 
     def _send(self, message: m.Message, payloads: Sequence[Buffer]) -> None:
         if self._connection is not None:

@@ -36,6 +36,7 @@ class Link:
     forget: Callable[[int], object]
     stalled: Callable[[], bool]
     throughput: Throughput | None = None
+    quiet: Callable[[], bool] = lambda: False
 
 
 class RequestDropped(ServerError):
@@ -140,6 +141,11 @@ class Session:
     def answers(self) -> bool:
         """Whether it is open and the server answers; while not, every request fails."""
         return self.ready and not self._link.stalled()
+
+    @property
+    def heard(self) -> bool:
+        """Whether what is late now may be blamed on rendering: not while nothing at all comes through the network."""
+        return self.answers and not (self.outgoing is not None and self._link.quiet())
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Until requests can be made (again): for programs that would rather wait than go on without. ServerError."""

@@ -26,6 +26,7 @@ log = logging.getLogger("drba.client")
 
 GREETING_INTERVAL_S = 0.1  # between Hellos until the first Welcome
 HEARTBEAT_INTERVAL_S = 0.25
+QUIET_BEATS = 2  # (0.3 to 0.5 s) after which a network is suspected: what is late now is late for it
 STALLED_BEATS = 4  # unanswered heartbeats (1 s) after which requests fail: the film goes on with source frames
 LOST_BEATS = 40  # (10 s) after which the server is given up: loading a model can keep Python's lock for seconds
 #: (4 s) over a network, which is tried with a new connection then: TCP waits as long again as the network was away.
@@ -91,6 +92,10 @@ class Connection:
     def ended(self) -> bool:
         """Nothing is sent any more; only `close` is left to do."""
         return self._ended
+
+    @property
+    def quiet(self) -> bool:
+        return self.unanswered_beats >= QUIET_BEATS
 
     @property
     def stalled(self) -> bool:

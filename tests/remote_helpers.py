@@ -87,6 +87,7 @@ def desktop(command: list[str], *, port: int | None = None, folder: Path | None 
                 assert process.poll() is None and time.monotonic() < end_s, process.communicate()
                 time.sleep(0.01)
             yield made
+            assert process.poll() is None, f"the server died: {process.communicate()}"
         finally:
             process.terminate()
             process.communicate(timeout=10)

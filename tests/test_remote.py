@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import subprocess
@@ -32,7 +33,7 @@ from server import messages as m
 from server.client import Client, server_status
 from server.curve import MAX_PART_BYTES, secure_client
 from server.frame_codec import DELTA
-from server.keys import Identity
+from server.keys import Identity, RemoteServer
 from server.protocol import parse_reply, serialize
 
 REAL = [sys.executable, "-m", "server.main"]
@@ -88,19 +89,19 @@ def test_frames_over_the_network_are_the_computed_ones_bit_for_bit(far: Desktop,
 def test_a_server_that_was_restarted_is_found_again(_laptop: None, tmp_path: Path) -> None:
     async def test() -> None:
         port = free_port()
-        with desktop(fake_command(), port=port, folder=tmp_path) as first:
-            client = await Client.connect(remote=first.server)
-            film = await Film.open(client)
-            await film.ask(5)
-        await eventually(lambda: not client.connected)
-        with pytest.raises(ServerError, match="no frame can be rendered now"):
-            await film.ask(6)
-        with desktop(fake_command(), port=port, folder=tmp_path):
-            await film.session.wait_ready(DEADLINE_S)
-            result = await film.ask(7)
-            assert film.output(result.outputs[0]) == film.expected(7, 0.75) and client.restarts == 1
-            await film.close()
-            await client.close()
+        async with contextlib.AsyncExitStack() as stack:
+            with desktop(fake_command(), port=port, folder=tmp_path) as first:
+                client = await stack.enter_async_context(await Client.connect(remote=first.server))
+                film = await Film.open(client)
+                await film.ask(5)
+            await eventually(lambda: not client.connected)
+            with pytest.raises(ServerError, match="no frame can be rendered now"):
+                await film.ask(6)
+            with desktop(fake_command(), port=port, folder=tmp_path):
+                await film.session.wait_ready(DEADLINE_S)
+                result = await film.ask(7)
+                assert film.output(result.outputs[0]) == film.expected(7, 0.75) and client.restarts == 1
+                await film.close()
 
     run(test())
 
@@ -388,6 +389,12 @@ def test_while_the_named_server_is_away_this_machine_renders_and_gives_back(
             remote = made.server
         servers = Servers(remote)
         servers.start()
+        try:
+            await changing(servers, remote, port)
+        finally:
+            await servers.close()
+
+    async def changing(servers: Servers, remote: RemoteServer, port: int) -> None:
         used = await servers.client()
         assert used.remote is None
         assert servers.second_choice(used) == f"{remote.name} does not answer: this machine renders until it does"
@@ -400,7 +407,6 @@ def test_while_the_named_server_is_away_this_machine_renders_and_gives_back(
         with desktop(fake_command(), port=port, folder=tmp_path):
             used = await better(servers, used)
             assert used.remote == remote
-        await servers.close()
 
     async def better(servers: Servers, used: Client) -> Client:
         end_s = time.monotonic() + DEADLINE_S
