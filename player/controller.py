@@ -31,7 +31,6 @@ PROBE_S = 0.4
 PROBE_SHARE = 0.25  # of a worker's time at most
 SPARE_FOR_PROBES = 0.6  # use of the time above which there is none to spare for them
 HOPELESS, HOPELESS_S = 8.0, 300.0  # a renderer with such a use is not probed again for so long
-NETWORK_PROBE_S = PROBE_S  # ... unless the network made it so
 HALF_SCALE = 0.5  # first guess of the cost of a network's flow scale in units of twice that scale's
 BY_HAND = "chosen by hand"
 BUSY = 1.4  # times its calm cost: something else is using the machine
@@ -161,16 +160,19 @@ class Controller:
             cheapest = min(level.use(cost_ms) for level in self.levels if level.renderer == renderer)
             wait_s = HOPELESS_S if cheapest > HOPELESS else cost_ms / 1000 / PROBE_SHARE
             if by_network:  # which may be fast again any moment
-                wait_s = min(wait_s, NETWORK_PROBE_S)
+                wait_s = min(wait_s, PROBE_S)
             self._not_before[renderer] = self._clock() + wait_s
 
-    def handed_over(self, level: Level, *, late: bool, lead_s: float) -> None:
-        """An output frame that `level` planned went to mpv, with `lead_s` of film before it is shown."""
+    def handed_over(self, level: Level, *, late: bool, lead_s: float, over_network: bool = False) -> None:
+        """An output frame that `level` planned went to mpv, with `lead_s` of film before it is shown; `over_network`: another
+        machine renders."""
         self.lead.observe(lead_s)
         now = self._clock()
         if late and level == self.level and now - self._stream_at > GRACE_S:
             self._late.append(now)
             self._clean_since = now
+            if over_network and (self.use or 0.0) < ROOM:  # rendering had time: it was not the one that was late
+                self._by_network = True
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
@@ -234,6 +236,9 @@ class Controller:
             return True
         if not can(level.renderer):
             return False
+        if self._by_network:  # which takes as long for frames of any renderer: only fewer of them help
+            frame_ms = self.costs.latest_ms(current) or 0.0
+            return level.per_s < self.level.per_s and level.use(frame_ms, self._speed) < FITS
         cost_ms = self.costs.present_ms(level.renderer)
         if cost_ms is None and (calm_ms := self.costs.calm_ms(level.renderer)) is not None:
             cost_ms = calm_ms * inflation

@@ -64,6 +64,10 @@ class Sessions:
         session = self.get(renderer)
         return session is not None and session.heard
 
+    def over_network(self, renderer: ModelAtScale | None) -> bool:
+        session = self.get(renderer)
+        return session is not None and session.outgoing is not None
+
     def room(self, renderer: ModelAtScale | None) -> bool:
         """Whether one more request makes sense."""
         session = self.get(renderer)
@@ -118,8 +122,7 @@ class Sessions:
     def doubt(self, renderer: ModelAtScale) -> None:
         """A request was not made, for its answer would be late."""
         if (place := self._places.get(renderer)) is not None:
-            over_network = place.session is not None and place.session.outgoing is not None
-            place.latency_s *= NETWORK_DOUBT if over_network else DOUBT
+            place.latency_s *= NETWORK_DOUBT if self.over_network(renderer) else DOUBT
 
 
 async def _close(session: Session) -> None:

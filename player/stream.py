@@ -146,13 +146,18 @@ class OutputStream:
         self._window.clear()
 
     def _control(self, job: Job, late: bool) -> None:
-        """Have the controller see a frame that is being handed over. One that is late because the server is away says nothing
-        about the level."""
+        """Have the controller see a frame that is being handed over. What is late, and a buffer that shrinks, while nothing is
+        heard of the server say nothing about the level."""
         context, controller = self._context, self._context.controller
-        late = late and context.sessions.heard(job.level.renderer)
-        controller.handed_over(job.level, late=late, lead_s=self._lead_s(job.plan.number))
         before = controller.level
-        if controller.decide(context.playhead.speed, context.sessions.ready):
+        heard = before.renderer is None or context.sessions.heard(before.renderer)
+        controller.handed_over(
+            job.level,
+            late=late and heard,
+            lead_s=self._lead_s(job.plan.number),
+            over_network=context.sessions.over_network(before.renderer),
+        )
+        if heard and controller.decide(context.playhead.speed, context.sessions.ready):
             log.info("level: %s (%s)", controller.level.name, controller.why)
             renderer = before.renderer
             if (

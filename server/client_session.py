@@ -292,9 +292,9 @@ class Session:
                 self._opened(message)
             case m.Rendered():
                 self._rendered(message, payloads)
-            case m.Received(request=request):
+            case m.Received():
                 if self.outgoing is not None:
-                    self.outgoing.arrived((self.id, request))
+                    self.outgoing.arrived((self.id, message.request), message.at_ms / 1000)
             case m.Engine():
                 self._engine_is(
                     EngineState(message.model, message.engine, message.note, message.building, message.progress)

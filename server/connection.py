@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ log = logging.getLogger("drba.client")
 
 GREETING_INTERVAL_S = 0.1  # between Hellos until the first Welcome
 HEARTBEAT_INTERVAL_S = 0.25
-QUIET_BEATS = 2  # (0.3 to 0.5 s) after which a network is suspected: what is late now is late for it
+QUIET_BEATS = 2  # (0.3 to 0.5 s) after which a network is suspected: what is late now is late for it,
+AFTER_QUIET_S = 1.0  # and for so long after: what waited meanwhile comes first
 STALLED_BEATS = 4  # unanswered heartbeats (1 s) after which requests fail: the film goes on with source frames
 LOST_BEATS = 40  # (10 s) after which the server is given up: loading a model can keep Python's lock for seconds
 #: (4 s) over a network, which is tried with a new connection then: TCP waits as long again as the network was away.
@@ -58,6 +60,7 @@ class Connection:
         self.welcome: Welcome | None = None
         self.local_pid: int | None = None  # of the server, if it is on this machine, by the kernel's word
         self.unanswered_beats = 0
+        self._quiet_until_s = float("-inf")
         self._on_message, self._on_stalled, self._on_lost = on_message, on_stalled, on_lost
         self._welcomed = asyncio.Event()
         self._ended = False
@@ -66,6 +69,7 @@ class Connection:
         # Frames are packed by another thread; whatever is sent after them waits for its turn.
         self._unpacked: asyncio.Queue[tuple[Message, Pack, OnSent]] = asyncio.Queue()
         self._packing = False
+        keys = identity() if remote is not None else None  # before there is a socket, which an error would leave open
         self._socket = context.socket(zmq.DEALER)
         for option, value in (
             (zmq.ROUTING_ID, routing_id),
@@ -76,8 +80,8 @@ class Connection:
             (zmq.RECONNECT_IVL, REMOTE_RECONNECT_MS if remote else RECONNECT_MS),
         ):
             self._socket.setsockopt(option, value)
-        if remote is not None:
-            secure_client(self._socket, identity(), remote.key)
+        if remote is not None and keys is not None:
+            secure_client(self._socket, keys, remote.key)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
             self._socket.connect(endpoint)
@@ -95,7 +99,8 @@ class Connection:
 
     @property
     def quiet(self) -> bool:
-        return self.unanswered_beats >= QUIET_BEATS
+        """Whether nothing comes through, or only just does again."""
+        return self.unanswered_beats >= QUIET_BEATS or time.monotonic() < self._quiet_until_s
 
     @property
     def stalled(self) -> bool:
@@ -155,6 +160,8 @@ class Connection:
     async def _read(self) -> None:
         while True:
             frames = await self._socket.recv_multipart(copy=False)
+            if self.unanswered_beats >= QUIET_BEATS:
+                self._quiet_until_s = time.monotonic() + AFTER_QUIET_S
             self.unanswered_beats = 0
             try:
                 message, payloads = parse_reply([frame.buffer for frame in frames])
@@ -165,7 +172,7 @@ class Connection:
                 else:
                     self._ended |= isinstance(message, Goodbye)  # that it goes away now is no surprise
                     if self._remote and payloads and isinstance(message, Rendered):
-                        self.send(Received(message.session, message.request))
+                        self.send(Received(message.session, message.request, time.monotonic() * 1000))
                     self._on_message(message, [memoryview(payload) for payload in payloads])
             except ProtocolError as error:
                 log.warning("the server's message is dropped: %s", error)

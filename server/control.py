@@ -71,10 +71,11 @@ def _ask(
     if path is not None and not listening(str(path)):
         return None
     deadline = Deadline(timeout_s)
+    own = identity() if remote is not None else None
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
-        if remote is not None:
-            secure_client(socket, identity(), remote.key)
+        if remote is not None and own is not None:
+            secure_client(socket, own, remote.key)
         try:
             socket.connect(endpoint)
         except zmq.ZMQError as error:

@@ -103,7 +103,7 @@ class Dispatcher:
             case m.Hello():
                 self._send(peer, m.Welcome(__version__, os.getpid(), tuple(self._models()), self._workers))
             case m.Status():
-                self._send(peer, self._status())
+                self._send(peer, self._status(peer))
             case m.Stop() if peer.remote:
                 line = "another machine cannot stop this server; run drba stop on the one that it runs on"
                 self._send(peer, m.Failure(None, None, m.FailureCode.REFUSED, line))
@@ -112,7 +112,7 @@ class Dispatcher:
             case m.Received():
                 session = self._sessions.get((peer, message.session))
                 if session is not None and session.outgoing is not None:
-                    session.outgoing.arrived((message.session, message.request))
+                    session.outgoing.arrived((message.session, message.request), message.at_ms / 1000)
             case m.Open():
                 self.active_s = time.monotonic()
                 self._open(peer, message)
@@ -167,7 +167,9 @@ class Dispatcher:
     def _fail(self, peer: Peer, request: m.Render, code: str, line: str) -> None:
         self._send(peer, m.Failure(request.session, request.request, code, line[: m.MAX_TEXT]))
 
-    def _status(self) -> m.StatusReport:
+    def _status(self, peer: Peer) -> m.StatusReport:
+        """Another machine hears of its own sessions only."""
+        told = [session for session in self._sessions.values() if peer.key in ("", session.peer.key)]
         now_s = time.monotonic()
         return m.StatusReport(
             version=__version__,
@@ -179,7 +181,7 @@ class Dispatcher:
             dropped=self.counts.dropped,
             failed=self.counts.failed,
             malformed=self.counts.malformed,
-            sessions=tuple(session.report(self._pool(session).queued(session)) for session in self._sessions.values()),
+            sessions=tuple(session.report(self._pool(session).queued(session)) for session in told),
         )
 
     # --- sessions -----------------------------------------------------------------------------------------------------

@@ -177,11 +177,12 @@ class Render(Message):
 @dataclass(frozen=True)
 class Received(Message):
     """Over a network, by either end: the Render or Rendered of this request has arrived with its payloads, and so has all
-    that was sent before it."""
+    that was sent before it. `at_ms` is when, by the receiver's clock."""
 
     label: ClassVar[str] = "received"
     session: SessionId
     request: Id
+    at_ms: Millis
 
 
 @dataclass(frozen=True)

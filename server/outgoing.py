@@ -1,8 +1,10 @@
 """What one end has learnt about sending frames over the network, and whether encoding them pays. No sockets.
 
 Each end decides for what it sends. A byte of a raw frame costs 1 / throughput seconds until it is there, an encoded one the time
-for encoding and decoding and its share of the fewer bytes. Throughput is that of real messages: from when a message, and all
-before it, had been handed to the socket to when the other end says that it has arrived, buffers and encryption included.
+for encoding and decoding and its share of the fewer bytes. Throughput is that of real messages, buffers and encryption included.
+A message took at most as long as from when it, and all before it, had been handed to the socket to when the other end's word
+came that it had arrived (too long where that word had to wait), and at most as long as between the arrivals of the one before
+and of itself by the other end's clock (too long where nothing was on the way): the shorter one counts.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from drba.pixels import FrameLayout
 from .frame_codec import RAW, decode, encode, split
 from .protocol import Buffer
 
-SAMPLES, AT_LEAST = 15, 3  # the newest ones, whose median counts: a stall of the network is one sample
+SAMPLES, AT_LEAST = 9, 3  # the newest ones, whose median counts: a stall of the network is one sample
 PRESENT_S = 2.0  # older samples say little about the present, and count only where there are few
 FIRST_ENCODED = 3  # messages: what is not known is measured first
 TRIAL_EVERY = 100  # messages: then one is encoded, and decoded here, to see what that would cost now
@@ -83,15 +85,16 @@ class Throughput:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._on_the_way: deque[tuple[tuple[int, int], int, float]] = deque(maxlen=NOT_ACKNOWLEDGED)
-        self._last_arrival = float("-inf")
+        self._last_word = self._last_arrival = float("-inf")  # by this end's clock, and by the other one's
         self._send_s = _Recent(clock)  # seconds a byte
 
     def sent(self, message: tuple[int, int], size: int) -> None:
         """A message (its session and request) of `size` bytes is handed to the socket."""
         self._on_the_way.append((message, size, self._clock()))
 
-    def arrived(self, message: tuple[int, int]) -> bool:
-        """The other end has this message, and so all before it; False, and nothing is learnt, if it is not on its way."""
+    def arrived(self, message: tuple[int, int], at_s: float) -> bool:
+        """The other end has this message, and so all before it, since `at_s` of its clock; False, and nothing is learnt, if it is
+        not on its way."""
         if not any(message == sent for sent, _, _ in self._on_the_way):
             return False
         size, since = 0, self._on_the_way[0][2]
@@ -101,8 +104,10 @@ class Throughput:
             if sent == message:
                 break
         now = self._clock()
-        self._send_s.add(max(now - max(since, self._last_arrival), 1e-6) / size)
-        self._last_arrival = now
+        took_s = min(now - max(since, self._last_word), at_s - self._last_arrival)
+        self._last_word, self._last_arrival = now, at_s
+        if took_s > 0:
+            self._send_s.add(took_s / size)
         return True
 
     @property
@@ -147,9 +152,9 @@ class Outgoing:
             if packed.decode_s is not None:
                 self._decode_s.add(packed.decode_s / packed.raw_bytes)
 
-    def arrived(self, message: tuple[int, int]) -> None:
-        """The other end has this message, and so all before it."""
-        if self._link.arrived(message):
+    def arrived(self, message: tuple[int, int], at_s: float) -> None:
+        """The other end has this message, and so all before it, since `at_s` of its clock."""
+        if self._link.arrived(message, at_s):
             self._decide()
 
     def send_ms(self, packed: Packed) -> float:

@@ -107,7 +107,10 @@ def take_up(invitation: Invitation, name: str, call_it: str | None = None) -> Re
         socket.linger = 0
         secure_client(socket, own, invitation.key)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
-        socket.connect(invitation.endpoint)
+        try:
+            socket.connect(invitation.endpoint)
+        except zmq.ZMQError as error:
+            raise ServerError(f"{where} cannot be used: {error.strerror}; is the line of another machine?") from error
         socket.send(pack_question(Question(invitation.code, name)))
         if not socket.poll(int(deadline.remaining_s * 1000)):
             raise ServerError(

@@ -186,7 +186,7 @@ class Server:
         try:
             message, payloads = parse_request([frame.buffer for frame in frames[1:]])
             if remote and payloads and isinstance(message, m.Render):
-                self._send(peer, m.Received(message.session, message.request))
+                self._send(peer, m.Received(message.session, message.request, peer.heard_s * 1000))
             self._dispatcher.handle(peer, message, payloads)
         except ProtocolError as error:
             self._refuse(peer, error)

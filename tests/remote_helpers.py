@@ -89,6 +89,7 @@ def desktop(command: list[str], *, port: int | None = None, folder: Path | None 
             yield made
             assert process.poll() is None, f"the server died: {process.communicate()}"
         finally:
+            keys.remove(name)
             process.terminate()
             process.communicate(timeout=10)
 

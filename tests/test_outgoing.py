@@ -32,7 +32,7 @@ class Network:
             self.sent += 1
             self.outgoing.sent((1, self.sent), packed)
             self.now_s += packed.bytes / self.mb_per_s / 1e6
-            self.outgoing.arrived((1, self.sent))
+            self.outgoing.arrived((1, self.sent), self.now_s + 7000)  # another clock
             self.encoded.append(encoding != RAW)
 
     @property
@@ -93,10 +93,25 @@ def test_messages_in_flight_are_counted_and_lost_acknowledgements_forgiven() -> 
         throughput.sent((request % 2, request), 1000)
     assert throughput.waiting == 8
     network.now_s += 0.001
-    assert throughput.arrived((1, 5))
-    assert not throughput.arrived((1, 5)) and not throughput.arrived((7, 8)), "again, and of another session: nothing"
+    assert throughput.arrived((1, 5), 9.0)
+    assert not throughput.arrived((1, 5), 9.1) and not throughput.arrived((7, 8), 9.2), (
+        "again, and of another session: nothing"
+    )
     assert throughput.waiting == 3
     assert network.measured_mb_per_s == pytest.approx(5), "all that came before it had arrived as well"
+
+
+def test_word_that_waited_for_frames_the_other_way_does_not_make_the_link_slow() -> None:
+    now_s, way_s = 0.0, 0.01
+    throughput = Throughput(lambda: now_s)
+    for request in range(20):  # one on the way at any time, 20 ms each; every word of it waits for 300 ms
+        now_s = request * 0.02
+        throughput.sent((1, request), 200_000)
+    for request in range(20):
+        arrived_s = way_s + (request + 1) * 0.02
+        now_s = arrived_s + 0.3
+        assert throughput.arrived((1, request), arrived_s)
+    assert throughput.s_per_byte == pytest.approx(1e-7)
 
 
 def test_without_an_encoding_in_common_frames_are_raw() -> None:

@@ -94,7 +94,7 @@ def test_message_has_these_bytes(message: m.Message, wire: str) -> None:
         m.Opened(1, "flow", "cpu", "shared", "flow on cpu (no network is installed)", ""),
         m.Engine(1, "rife-4.6", "torch-cuda", "tensorrt", 0.4, "part render, 4 of 10"),
         m.Rendered(1, 2, 3, 4.5, 0.5, "delta-bitshuffle-zstd"),
-        m.Received(1, 2),
+        m.Received(1, 2, 3.5),
         m.Dropped(1, 2, 3),
         m.StatusReport("0.1.0", 99, 1.5, 0.5, 2, 3, 4, 5, 6, (REPORT, REPORT)),
     ],
