@@ -171,7 +171,8 @@ class Controller:
         if late and level == self.level and now - self._stream_at > GRACE_S:
             self._late.append(now)
             self._clean_since = now
-            if over_network and (self.use or 0.0) < ROOM:  # rendering had time: it was not the one that was late
+            latest_ms = self.costs.latest_ms(level.renderer) if level.renderer else None
+            if over_network and level.use(latest_ms or 0.0, self._speed) < ROOM:  # rendering was not what took so long
                 self._by_network = True
 
     # --- decisions ----------------------------------------------------------------------------------------------------

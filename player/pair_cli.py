@@ -91,7 +91,8 @@ def _offer(arguments: argparse.Namespace) -> None:
         print("On the other machine, within ten minutes:\n")
         print(f"    drba pair '{offer.invitation}'\n", flush=True)
         name = offer.wait()
-    print(f"{name} may use this machine now. Let it be served with: drba-server --listen")
+    listen = "--listen" if port == DEFAULT_PORT else f"--listen tcp://*:{port}"
+    print(f"{name} may use this machine now. Let it be served with: drba-server {listen}")
 
 
 def _take_up(arguments: argparse.Namespace) -> None:

@@ -405,6 +405,9 @@ class Session:
         pending = self._pending.get(message.request)
         if pending is None:
             return
+        if self.transport == "shared" and not payloads:
+            self._finish(message, None)
+            return
         if message.encoding == RAW:
             self._finish(message, self._take_frames(pending, message, payloads))
             return

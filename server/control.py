@@ -89,8 +89,11 @@ def _ask(
                         return message
             elif path is not None and not listening(str(path)):
                 return None  # it was ending just then
-    name = f"{remote.name} ({endpoint})" if remote else endpoint
-    raise ServerError(f"server at {name} did not answer within {timeout_s:g} s")
+    if remote is not None:
+        raise ServerError(
+            f"{remote.name} ({endpoint}) did not answer within {timeout_s:g} s; does drba-server --listen run there?"
+        )
+    raise ServerError(f"server at {endpoint} did not answer within {timeout_s:g} s")
 
 
 def listening(path: str) -> bool:

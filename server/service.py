@@ -72,15 +72,12 @@ class Server:
             self._gatekeeper = Gatekeeper(self._context, lambda key: key in self._allowed)
             self._remote = self._bound_socket(listen, identity)
             self._endpoints.append(listen)
+        self._sockets = [self._local] if self._remote is None else [self._local, self._remote]
         self._poller = zmq.Poller()
         for socket in self._sockets:
             self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._wake_read, zmq.POLLIN)
         self._dispatcher = Dispatcher(open_renderer, cards, workers, models, self._send, self._wake)
-
-    @property
-    def _sockets(self) -> list[zmq.Socket[bytes]]:
-        return [self._local] if self._remote is None else [self._local, self._remote]
 
     def _bound_socket(self, endpoint: str, identity: Identity | None = None) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.ROUTER)

@@ -97,10 +97,7 @@ class ServerSession:
             raise MissingFrames(missing)
         outputs = [self.memory.buffer(slot) for slot in request.output_slots] if self.memory else None
         packed = [frame for frame in found.values() if isinstance(frame, ReceivedFrame)]
-        buffers = {
-            number: frame.buffer if isinstance(frame, ReceivedFrame) else frame for number, frame in found.items()
-        }
-        return RenderJob(self, request, self._triplet(request, buffers), outputs, packed)
+        return RenderJob(self, request, self._triplet(request, found), outputs, packed)
 
     def _taken(
         self, request: Render, payloads: Sequence[Buffer]
@@ -132,8 +129,11 @@ class ServerSession:
             raise ProtocolError(f"render names slot {highest}, expected one of {self.memory.slots}")
         return {number: (place, self.memory.buffer(place)) for number, place in request.attached}
 
-    def _triplet(self, request: Render, found: dict[int, FrameBuffer]) -> Triplet:
-        sources = {number: SourceFrame(number, self.layout.views(buffer)) for number, buffer in found.items()}
+    def _triplet(self, request: Render, found: dict[int, FrameBuffer | ReceivedFrame]) -> Triplet:
+        sources = {
+            number: SourceFrame(number, self.layout.views(frame.buffer if isinstance(frame, ReceivedFrame) else frame))
+            for number, frame in found.items()
+        }
         return Triplet(
             previous=None if request.previous is None else sources[request.previous],
             middle=sources[request.middle],
