@@ -842,7 +842,8 @@ local function page_rows(s)
     row("A/V", known(s.avsync, "%+.1f ms"))
     row("Dropped", string.format("%d by the output, %d by the decoder", s.dropped_output, s.dropped_decoder),
         s.dropped_output + s.dropped_decoder > 0 and AMBER or WHITE)
-    row("Server", s.connected == nil and "–" or (s.connected and "connected" or "not there")
+    local machine = s.server and s.server ~= "" and s.server .. ", " or ""   -- another one renders
+    row("Server", s.connected == nil and "–" or machine .. (s.connected and "connected" or "not there")
         .. string.format(", %d restart%s", s.restarts, s.restarts == 1 and "" or "s"), s.connected == false and AMBER or WHITE)
     return rows
 end
@@ -928,7 +929,7 @@ local function snapshot()
         avsync = avsync and avsync * 1000,
         dropped_output = mp.get_property_number("frame-drop-count") or 0,
         dropped_decoder = mp.get_property_number("decoder-frame-drop-count") or 0,
-        connected = stats.server_connected, restarts = stats.server_restarts or 0,
+        connected = stats.server_connected, server = stats.server, restarts = stats.server_restarts or 0,
     }
 end
 

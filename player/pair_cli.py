@@ -93,6 +93,7 @@ def _offer(arguments: argparse.Namespace) -> None:
         name = offer.wait()
     listen = "--listen" if port == DEFAULT_PORT else f"--listen tcp://*:{port}"
     print(f"{name} may use this machine now. Let it be served with: drba-server {listen}")
+    print(f"If that is not the machine that you meant: drba pair --remove {name}")
 
 
 def _take_up(arguments: argparse.Namespace) -> None:

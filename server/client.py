@@ -339,8 +339,9 @@ class Client:
                 try:
                     await self._establish(Deadline(self._attempt_s))
                 except ServerError as error:
+                    if str(error) != self._why_not:  # once, though another machine may be off for hours
+                        log.warning("%s; trying again", error)
                     self._why_not = str(error)
-                    log.warning("%s; trying again in %.1f s", error, self._retry_s)
         finally:
             self._reconnecting = None
         log.info("connected to the server again, process %s", self.server_pid)

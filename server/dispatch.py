@@ -29,6 +29,7 @@ log = logging.getLogger("drba.server")
 
 #: What another machine may name: models and engines of the registries, nothing that could be a path.
 REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MODELS_AGE_S = 1.0
 STUCK_TIMEOUT_S = 1.0  # for workers after the processes that they waited for were ended
 
 OpenRenderer = Callable[[StreamSpec], StreamRenderer]
@@ -75,6 +76,8 @@ class Dispatcher:
         self._open_renderer = open_renderer
         self._cards = cards
         self._models = models
+        self._models_then: tuple[str, ...] = ()
+        self._models_s = float("-inf")
         self._send_parts = send
         self._wake = wake
         self._workers = workers
@@ -101,7 +104,7 @@ class Dispatcher:
         """ProtocolError if the message does not fit its session."""
         match message:
             case m.Hello():
-                self._send(peer, m.Welcome(__version__, os.getpid(), tuple(self._models()), self._workers))
+                self._send(peer, m.Welcome(__version__, os.getpid(), self._offered(), self._workers))
             case m.Status():
                 self._send(peer, self._status(peer))
             case m.Stop() if peer.remote:
@@ -133,6 +136,13 @@ class Dispatcher:
 
     def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> None:
         self._send_parts(peer, message, payloads)
+
+    def _offered(self) -> tuple[str, ...]:
+        """The models that are installed; looked for once a second, for they are files."""
+        now_s = time.monotonic()
+        if now_s - self._models_s > MODELS_AGE_S:
+            self._models_s, self._models_then = now_s, tuple(self._models())
+        return self._models_then
 
     def _render(self, peer: Peer, request: m.Render, payloads: Sequence[Buffer]) -> None:
         session = self._sessions.get((peer, request.session))

@@ -32,6 +32,8 @@ BATCH = 32  # messages taken before results are looked at again
 MAX_PEERS_PER_KEY = (
     32  # clients of another machine, each under a routing id of its choice: far more than films that it shows
 )
+#: Messages a second of one machine; a film sends a hundred or two. More are not looked at.
+MAX_PER_KEY_S = 2000
 
 
 class Server:
@@ -57,6 +59,7 @@ class Server:
         self._idle_timeout_s = idle_timeout_s
         self._peers: dict[tuple[str, bytes], Peer] = {}  # by key, empty for this machine's, and routing id
         self._by_pidfd: dict[int, Peer] = {}
+        self._counted: dict[str, tuple[int, int]] = {}  # by key: a second of the clock, and messages in it
         self._lost: list[Peer] = []
         self._stop_reason: str | None = None
         # A pipe, not an inproc socket: threads and signal handlers write to it without a socket of their own.
@@ -174,8 +177,8 @@ class Server:
     def _take(self, frames: Sequence[zmq.Frame], remote: bool) -> None:
         """One message, whatever it is."""
         identity, key = frames[0].bytes, client_key(frames[-1]) if remote else ""
-        if remote and key not in self._allowed:
-            return  # it was let in and then removed: libzmq cannot close one client's connection
+        if remote and (key not in self._allowed or self._too_many(key)):
+            return  # removed after it was let in, or flooding: libzmq cannot close one client's connection
         peer = self._peers.get((key, identity)) or self._add_peer(identity, frames[-1], key)
         if peer is None:
             return
@@ -190,6 +193,12 @@ class Server:
         except Exception:  # a bug here must not take every player's server away
             log.exception("a message could not be handled")
             self._send(peer, m.Failure(None, None, m.FailureCode.MALFORMED, "internal error, see the server's log"))
+
+    def _too_many(self, key: str) -> bool:
+        second = int(time.monotonic())
+        counted, count = self._counted.get(key, (second, 0))
+        self._counted[key] = second, (count + 1 if counted == second else 1)
+        return self._counted[key][1] > MAX_PER_KEY_S
 
     def _refuse(self, peer: Peer, error: ProtocolError) -> None:
         self._dispatcher.counts.malformed += 1

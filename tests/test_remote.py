@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -265,6 +266,35 @@ def test_broken_messages_of_another_machine_are_answered_and_nothing_is_unpacked
             assert isinstance(answers[-1], m.Failure) and words in answers[-1].message, answers
         assert isinstance(ask(made, *serialize(m.Hello())), m.Welcome)  # type: ignore[arg-type]
     soon(lambda: far.status is not None)
+
+
+def test_a_machine_that_floods_the_server_takes_nothing_from_this_ones_films(far: Desktop) -> None:
+    """It sends as fast as it can and reads nothing, until this machine's player has had its frames."""
+    stop = threading.Event()
+
+    def flood(made: zmq.Socket[bytes]) -> None:
+        hello = serialize(m.Hello())
+        while not stop.is_set():
+            with contextlib.suppress(zmq.Again):
+                made.send_multipart(hello, zmq.NOBLOCK)
+
+    async def test(made: zmq.Socket[bytes]) -> None:
+        endpoint = f"ipc://{far.runtime}/server-v{m.VERSION}.sock"
+        async with await Client.connect(endpoint=endpoint, start=False) as own:
+            film = await Film.open(own)
+            flooding = asyncio.ensure_future(asyncio.to_thread(flood, made))
+            try:
+                for middle in range(5, 25):
+                    result = await asyncio.wait_for(film.ask(middle), 2.0)
+                    assert film.output(result.outputs[0]) == film.expected(middle, 0.75)
+            finally:
+                stop.set()
+                await flooding
+            await film.close()
+
+    with zmq.Context() as context, knock(context, far, keys.identity()) as made:
+        assert isinstance(ask(made, *serialize(m.Hello())), m.Welcome)  # type: ignore[arg-type]
+        run(test(made))
 
 
 # --- slow and stalling networks ---------------------------------------------------------------------------------------
