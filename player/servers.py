@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 
@@ -91,11 +90,17 @@ class Servers:
 
     async def _find(self, remote: RemoteServer) -> None:
         """Until it is there; from then on the client keeps the connection up by itself."""
+        why_not = ""
         while self._named is None:
-            with contextlib.suppress(ServerError):
+            try:
                 self._named = await Client.connect(remote=remote)
                 self._was_there, self._since = True, time.monotonic()
-            self._looked.set()
+            except ServerError as error:
+                if str(error) != why_not:
+                    log.warning("%s", error)
+                why_not = str(error)
+            finally:
+                self._looked.set()
             if self._named is None:
                 await asyncio.sleep(RETRY_S)
         log.info("%s is there", remote.name)

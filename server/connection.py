@@ -154,6 +154,7 @@ class Connection:
     def _end(self, reason: str) -> None:
         if not self._ended:
             self._ended = True
+            self._socket.linger = 0  # the slots of what it has not sent may change from now on
             if self.welcome is not None:
                 self._on_lost(reason)
 

@@ -107,10 +107,10 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
         raise InputError(
             f"--endpoint {endpoint}: plain TCP is not served; expected ipc://PATH, or use --listen {endpoint}"
         )
-    own = None
+    own, names = None, ""
     if arguments.listen is not None:
         check_endpoint(arguments.listen)
-        own = identity()
+        own, names = identity(), ", ".join(paired().clients)
     path = socket_path(endpoint)
     lock = InstanceLock(path.with_suffix(".lock")) if path else None
     if lock and not lock.acquire():
@@ -133,7 +133,8 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
             identity=own,
         )
         if arguments.listen is not None:
-            _say_who_may_come(arguments.listen)
+            who = f"for {names}" if names else "no machine is paired yet: run drba pair here"
+            print(f"drba-server listens on {arguments.listen}, {who}; Ctrl+C ends it", flush=True)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda received, _: server.request_stop(signal.Signals(received).name))
         ended = server.run()
@@ -146,12 +147,6 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
         logging.shutdown()
         os._exit(1)
     return 0
-
-
-def _say_who_may_come(listen: str) -> None:
-    names = ", ".join(paired().clients)
-    who = f"for {names}" if names else "no machine is paired yet: run drba pair here"
-    print(f"drba-server listens on {listen}, {who}; Ctrl+C ends it", flush=True)
 
 
 def _start_log(path: Path) -> None:

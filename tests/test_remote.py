@@ -107,6 +107,17 @@ def test_a_server_that_was_restarted_is_found_again(_laptop: None, tmp_path: Pat
     run(test())
 
 
+def test_a_key_file_that_is_not_private_is_said_and_leaves_nothing_open(far: Desktop, tmp_path: Path) -> None:
+    async def test() -> None:
+        with pytest.raises(ServerError, match="has mode 0644, expected 0600"):
+            await Client.connect(remote=far.server)
+
+    with machine(tmp_path):
+        keys.identity()
+        keys.identity_path().chmod(0o644)
+        run(test())
+
+
 # --- the door ---------------------------------------------------------------------------------------------------------
 
 
