@@ -162,7 +162,8 @@ class Film:
                 raise
             self.spec = replace(self.spec, model="flow", engine="auto")
             self._session = await client.open_session(self.spec, self._pool, on_engine=hear)
-            told = f"{error}; playing with the flow model"
+            where = f"{client.remote.name}: " if client.remote else ""
+            told = f"{where}{error}; playing with the flow model"
         self._make_levels()
         return told
 

@@ -13,7 +13,7 @@ from engines.base import EngineState, StreamSpec
 
 from . import messages as m
 from .deadline import Deadline
-from .frame_codec import ENCODINGS, RAW, decode, parts_per_frame, split
+from .frame_codec import RAW, decode, parts_per_frame, split
 from .known import KnownFrames
 from .outgoing import Outgoing, Packed, Throughput, pack
 from .protocol import Buffer
@@ -282,7 +282,6 @@ class Session:
             scale=float(spec.scale),
             linear=spec.linear,
             shared=None if self._link.send_packed else self.pool.shared,
-            encodings=ENCODINGS if self._link.send_packed else (),
         )
 
     def take(self, message: m.Message, payloads: Sequence[memoryview]) -> None:
@@ -331,7 +330,7 @@ class Session:
         self.transport = message.transport
         self._known = KnownFrames(self.pool.slots if message.transport == "shared" else m.INLINE_FRAMES)
         throughput = self._link.throughput
-        self.outgoing = None if throughput is None else Outgoing(message.encoding, throughput)
+        self.outgoing = None if throughput is None else Outgoing(throughput)
         self._ready.set()
         if self.generation:
             self._link.send(m.Cancel(self.id, self.generation), ())

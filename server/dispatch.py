@@ -262,7 +262,7 @@ class Dispatcher:
         where = f"{session.transport}, card {session.card}" if session.card else session.transport
         log.info("session %d of client %s: %s, %s, %s", session.id, peer, size, state.note, where)
         note = "" if state.building else state.note[: m.MAX_TEXT]
-        self._send(peer, m.Opened(session.id, state.model, state.engine, session.transport, note, session.encoding))
+        self._send(peer, m.Opened(session.id, state.model, state.engine, session.transport, note))
         if state.building:
             self._tell_engine(session)
         renderer.watch(lambda: self._post(_EngineChanged(session)))

@@ -23,7 +23,6 @@ from .protocol import Buffer
 
 RAW = ""
 DELTA = "delta-bitshuffle-zstd"
-ENCODINGS = (DELTA,)
 LEVEL = 1  # Zstandard's; 3 halves the speed for 2 %
 HEADER = struct.Struct("<BBBBIII")  # of Blosc 1: two versions, flags, sample bytes, raw bytes, block bytes, all bytes
 ZSTD, BITSHUFFLED, COPIED = 4 << 5, 4, 2  # in its flags; a part that does not get smaller is copied
@@ -57,8 +56,8 @@ def encode(frame: Buffer, layout: FrameLayout) -> list[Buffer]:
 def check_parts(parts: Sequence[Buffer], encoding: str, layout: FrameLayout) -> None:
     """ProtocolError unless these can be a frame: what they claim to hold is exactly a frame, before anything is unpacked."""
     frame_bytes = layout.frame_bytes
-    if encoding not in (RAW, *ENCODINGS):
-        raise ProtocolError(f"frame has encoding {encoding!r}, expected raw or one of {', '.join(ENCODINGS)}")
+    if encoding not in (RAW, DELTA):
+        raise ProtocolError(f"frame has encoding {encoding!r}, expected none or {DELTA}")
     if len(parts) != parts_per_frame(frame_bytes):
         raise ProtocolError(f"frame has {len(parts)} parts, expected {parts_per_frame(frame_bytes)}")
     sizes = [_raw_bytes(part, layout.format.sample_bytes) if encoding == DELTA else len(part) for part in parts]

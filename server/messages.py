@@ -29,7 +29,6 @@ CHUNK_BYTES = 1 << 20  # a frame travels in parts of so much: a network's connec
 MAX_PARTS = 1 + MAX_TIMES * (MAX_FRAME_BYTES // CHUNK_BYTES)
 MAX_SESSIONS = 16  # open at the server at once: every one holds device memory
 MAX_REMOTE_SESSIONS = 8  # of them, of other machines together: this machine's own players have the rest
-MAX_ENCODINGS = 8  # that a client can name
 MAX_WORKERS = 64
 MAX_QUEUED = 64  # requests waiting in one session; a player looks ahead about 1 s
 MAX_TEXT = 4000  # an error line with a path in it
@@ -91,8 +90,7 @@ class SharedMemory(Record):
 
 @dataclass(frozen=True)
 class Open(Message):
-    """Prepare a renderer for a stream under an id of the client's choice; opening an id again replaces it. `encodings` are
-    those that the client can read and write."""
+    """Prepare a renderer for a stream under an id of the client's choice; opening an id again replaces it."""
 
     label: ClassVar[str] = "open"
     session: SessionId
@@ -106,7 +104,6 @@ class Open(Message):
     scale: Annotated[float, number(1 / 16, 16)]
     linear: Flag
     shared: Annotated[SharedMemory | None, optional(record(SharedMemory))]
-    encodings: Annotated[tuple[str, ...], sequence(text(64), MAX_ENCODINGS)]
 
     @property
     def layout(self) -> FrameLayout:
@@ -239,8 +236,7 @@ class Welcome(Message):
 
 @dataclass(frozen=True)
 class Opened(Message):
-    """`transport` is what is used from here on: `shared` or `inline`; `note` says for people why it is this engine;
-    `encoding` is the one that frames may have from here on, empty for none."""
+    """`transport` is what is used from here on: `shared` or `inline`; `note` says for people why it is this engine."""
 
     label: ClassVar[str] = "opened"
     session: SessionId
@@ -248,7 +244,6 @@ class Opened(Message):
     engine: Name
     transport: Name
     note: Line
-    encoding: Name
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from statistics import median
 
 from drba.pixels import FrameLayout
 
-from .frame_codec import RAW, decode, encode, split
+from .frame_codec import DELTA, RAW, decode, encode, split
 from .protocol import Buffer
 
 SAMPLES, AT_LEAST = 9, 3  # the newest ones, whose median counts: a stall of the network is one sample
@@ -122,14 +122,13 @@ class Throughput:
 
 
 class Outgoing:
-    """What one session sends over `link`. `encoding` is what the other end can read, empty for nothing but raw frames.
+    """What one session sends over `link`.
 
     `next` may be called by any thread; everything else by the thread that sends.
     """
 
-    def __init__(self, encoding: str, link: Throughput, clock: Callable[[], float] = time.monotonic) -> None:
-        self.encodes = encoding != RAW  # which way is the better one at present
-        self._encoding = encoding
+    def __init__(self, link: Throughput, clock: Callable[[], float] = time.monotonic) -> None:
+        self.encodes = True  # which way is the better one at present
         self._link = link
         self._lock = threading.Lock()
         self._messages = 0
@@ -141,7 +140,7 @@ class Outgoing:
         with self._lock:
             trial = self._messages < FIRST_ENCODED or self._messages % TRIAL_EVERY == 0
             self._messages += 1
-            return (self._encoding, trial) if self._encoding and (self.encodes or trial) else (RAW, False)
+            return (DELTA, trial) if self.encodes or trial else (RAW, False)
 
     def sent(self, message: tuple[int, int], packed: Packed) -> None:
         """A message (its session and request) is handed to the socket."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from drba.errors import ProtocolError
 from engines.base import EngineState, SourceFrame, StreamRenderer, StreamSpec, Triplet
 
-from .frame_codec import ENCODINGS, RAW, parts_per_frame, split
+from .frame_codec import parts_per_frame, split
 from .known import KnownFrames
 from .messages import INLINE_FRAMES, Open, Render, SessionReport
 from .outgoing import Outgoing, Packed, pack
@@ -52,9 +52,7 @@ class ServerSession:
         self.render_ms_sum = 0.0
         self.memory = memory
         # Over a network only: between processes of one machine nothing is faster than the bytes themselves.
-        both_read = [name for name in ENCODINGS if name in message.encodings] if peer.remote else []
-        self.encoding = both_read[0] if both_read else RAW
-        self.outgoing = Outgoing(self.encoding, peer.throughput) if peer.remote else None
+        self.outgoing = Outgoing(peer.throughput) if peer.remote else None
         self._frames: KnownFrames[FrameBuffer | ReceivedFrame] = KnownFrames(memory.slots if memory else INLINE_FRAMES)
 
     @property
@@ -106,10 +104,6 @@ class ServerSession:
         if self.memory is None:
             if request.output_slots:
                 raise ProtocolError("render.output_slots has slots, expected none: this session is inline")
-            if request.encoding not in (RAW, self.encoding):
-                raise ProtocolError(
-                    f"render.encoding is {request.encoding!r}, expected raw frames or {self.encoding!r}"
-                )
             count = parts_per_frame(self.layout.frame_bytes)
             if len(payloads) != count * len(request.attached):
                 raise ProtocolError(f"render has {len(payloads)} payloads, expected {count} for each frame")

@@ -75,7 +75,7 @@ def test_what_is_no_frame_is_refused_before_it_is_unpacked(parts: list[bytes], w
     assert words.replace("2400", str(SMALL.frame_bytes)) in str(caught.value)
     with pytest.raises(ProtocolError):
         ReceivedFrame([bytes(SMALL.frame_bytes - 1)], RAW, SMALL)
-    with pytest.raises(ProtocolError, match="encoding 'png', expected raw or one of delta-"):
+    with pytest.raises(ProtocolError, match="encoding 'png', expected none or delta-"):
         ReceivedFrame(ENCODED, "png", SMALL)
 
 

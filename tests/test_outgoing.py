@@ -18,7 +18,7 @@ class Network:
         self.now_s = 50.0
         self.mb_per_s, self.encode_mb_per_s, self.share = mb_per_s, encode_mb_per_s, share
         self.throughput = Throughput(lambda: self.now_s)
-        self.outgoing = Outgoing(DELTA, self.throughput, lambda: self.now_s)
+        self.outgoing = Outgoing(self.throughput, lambda: self.now_s)
         self.sent = 0
         self.encoded: list[bool] = []
 
@@ -112,11 +112,6 @@ def test_word_that_waited_for_frames_the_other_way_does_not_make_the_link_slow()
         now_s = arrived_s + 0.3
         assert throughput.arrived((1, request), arrived_s)
     assert throughput.s_per_byte == pytest.approx(1e-7)
-
-
-def test_without_an_encoding_in_common_frames_are_raw() -> None:
-    outgoing = Outgoing(RAW, Throughput())
-    assert [outgoing.next() for _ in range(TRIAL_EVERY + 5)] == [(RAW, False)] * (TRIAL_EVERY + 5)
 
 
 def test_packing_says_what_it_cost() -> None:

@@ -332,7 +332,7 @@ def test_whoever_does_not_know_the_key_gets_no_word_in(offer: Offer) -> None:
                 make(socket)
                 socket.connect(offer.invitation.endpoint)
                 socket.send(pack_question(Question(offer.invitation.code, "mallory")))
-                assert not socket.poll(400)
+                assert not socket.poll(250)
     assert thread.is_alive() and offer._code.wrong == 0
     assert say(offer, offer.invitation.code, stranger()) is not None
     thread.join(10)

@@ -25,7 +25,6 @@ OPEN = m.Open(
     scale=1.0,
     linear=True,
     shared=m.SharedMemory(pid=1234, fd=7, slots=4, slot_bytes=4096),
-    encodings=("delta-bitshuffle-zstd",),
 )
 RENDER = m.Render(
     session=1,
@@ -91,7 +90,7 @@ def test_message_has_these_bytes(message: m.Message, wire: str) -> None:
         m.Stop(),
         m.Welcome("0.1.0", 99, ("flow", "rife-4.26"), 2),
         m.CancelBuild(5),
-        m.Opened(1, "flow", "cpu", "shared", "flow on cpu (no network is installed)", ""),
+        m.Opened(1, "flow", "cpu", "shared", "flow on cpu (no network is installed)"),
         m.Engine(1, "rife-4.6", "torch-cuda", "tensorrt", 0.4, "part render, 4 of 10"),
         m.Rendered(1, 2, 3, 4.5, 0.5, "delta-bitshuffle-zstd"),
         m.Received(1, 2, 3.5),
@@ -190,7 +189,6 @@ MALFORMED = {
         [*header(INLINE, attached=[[11, 0], [12, 2]]), b"", b""],
         "render.attached names frames [0, 2] of the payloads, expected 0 to 1",
     ),
-    "too many encodings": (header(OPEN, encodings=["x"] * 9), "open.encodings is a list of 9"),
     "payload with shared memory": ([*header(RENDER), b""], "render came with 1 payloads, expected none"),
     "payload with another message": ([*header(m.Hello()), b""], "hello came with 1 payloads, expected none"),
 }

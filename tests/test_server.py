@@ -294,7 +294,7 @@ def test_a_client_that_is_silent_loses_its_session(place: Place, monkeypatch: py
         soon(lambda: server_status() is not None)
         client = context.socket(zmq.DEALER)
         client.connect(default_endpoint())
-        client.send_multipart(serialize(m.Open(7, 8, 8, "gray", "bt709", False, "mix", "auto", 1.0, True, None, ())))
+        client.send_multipart(serialize(m.Open(7, 8, 8, "gray", "bt709", False, "mix", "auto", 1.0, True, None)))
         assert client.poll(5000)
         soon(lambda: "silent for 0.2 s" in place.log)
         assert server_status().sessions == ()  # type: ignore[union-attr]

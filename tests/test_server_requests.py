@@ -243,8 +243,8 @@ def test_malformed_messages_are_answered_and_logged_once(place: Place) -> None:
             assert isinstance(answer, m.Failure) and answer.code in ("malformed", "version")
         unknown = m.Render(7, 0, 9, 1, 2, 3, 1.0, 1.0, (0.5,), (), (1,), "")
         assert ask(*serialize(unknown)) == m.Need(7, 0, 9, (), True)  # type: ignore[arg-type]
-        opening = m.Open(7, 38, 21, "gray", "bt709", False, "mix", "auto", 1.0, True, None, ())
-        assert ask(*serialize(opening)) == m.Opened(7, "mix", "fake", "inline", "a fake of mix", "")  # type: ignore[arg-type]
+        opening = m.Open(7, 38, 21, "gray", "bt709", False, "mix", "auto", 1.0, True, None)
+        assert ask(*serialize(opening)) == m.Opened(7, "mix", "fake", "inline", "a fake of mix")  # type: ignore[arg-type]
         answer = ask(*serialize(unknown))  # type: ignore[arg-type]
         assert isinstance(answer, m.Failure) and (answer.session, answer.request) == (7, 9)
         assert "this session is inline" in answer.message
