@@ -31,6 +31,7 @@ PROBE_S = 0.4
 PROBE_SHARE = 0.25  # of a worker's time at most
 SPARE_FOR_PROBES = 0.6  # use of the time above which there is none to spare for them
 HOPELESS, HOPELESS_S = 8.0, 300.0  # a renderer with such a use is not probed again for so long
+NETWORK_PROBE_S = 4.0  # ... but after so long where the network made it so
 HALF_SCALE = 0.5  # first guess of the cost of a network's flow scale in units of twice that scale's
 BY_HAND = "chosen by hand"
 BUSY = 1.4  # times its calm cost: something else is using the machine
@@ -160,7 +161,7 @@ class Controller:
             cheapest = min(level.use(cost_ms) for level in self.levels if level.renderer == renderer)
             wait_s = HOPELESS_S if cheapest > HOPELESS else cost_ms / 1000 / PROBE_SHARE
             if by_network:  # which may be fast again any moment
-                wait_s = min(wait_s, PROBE_S)
+                wait_s = min(wait_s, NETWORK_PROBE_S)
             self._not_before[renderer] = self._clock() + wait_s
 
     def handed_over(self, level: Level, *, late: bool, lead_s: float, over_network: bool = False) -> None:

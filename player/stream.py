@@ -321,7 +321,7 @@ class OutputStream:
         context = self._context
         if not triplet.moving or (renderer := context.controller.probe(context.sessions.answers)) is None:
             return
-        if (slot := context.pool.acquire()) is not None:
+        if context.sessions.room(renderer) and (slot := context.pool.acquire()) is not None:
             self._ask(renderer, triplet, {PROBE_TIME: slot})
             context.pool.release(slot)
 

@@ -22,6 +22,7 @@ from .shared import FramePool
 MAX_RESENDS = 3  # of one request that the server lacks frames of; more means that the two ends do not agree
 #: Requests unanswered over a network, beyond which no film needs one more: they would only be late, and keep newer ones waiting.
 MAX_ON_NETWORK = 8
+SLOW_MS = 250.0  # that a request keeps the network busy: then silence is no stall, but how that network is
 CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still write into slots
 
 
@@ -105,6 +106,7 @@ class Session:
         self._opening: asyncio.Future[None] | None = None
         self._known: KnownFrames[None] = KnownFrames(1)
         self.outgoing: Outgoing | None = None  # over a network
+        self._link_ms = 0.0  # of the newest request
         self._unpacking: set[asyncio.Task[None]] = set()
         self._pending: dict[int, _Pending] = {}
         self._requests = 0
@@ -144,8 +146,9 @@ class Session:
 
     @property
     def heard(self) -> bool:
-        """Whether what is late now may be blamed on rendering: not while nothing at all comes through the network."""
-        return self.answers and not (self.outgoing is not None and self._link.quiet())
+        """Whether what is late now says something about the level: not while the network stalls."""
+        stalls = self.outgoing is not None and self._link_ms < SLOW_MS and self._link.quiet()
+        return self.answers and not stalls
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Until requests can be made (again): for programs that would rather wait than go on without. ServerError."""
@@ -444,13 +447,13 @@ class Session:
         pending = self._settle(message.request)
         if pending is None:
             return
+        self._link_ms = max(pending.link_ms, message.send_ms)
         if error is not None:
             _fail(pending.answer, error)
         elif not pending.answer.done():
             round_trip_ms = (time.perf_counter() - pending.asked_s) * 1000
-            link_ms = max(pending.link_ms, message.send_ms)
             pending.answer.set_result(
-                RenderResult(message.generation, pending.outputs, message.render_ms, round_trip_ms, link_ms)
+                RenderResult(message.generation, pending.outputs, message.render_ms, round_trip_ms, self._link_ms)
             )
 
     def _settle(self, request: int) -> _Pending | None:

@@ -31,10 +31,12 @@ from player.servers import Servers
 from player.setup.check_system import check_paired
 from server import keys
 from server import messages as m
-from server.client import Client, server_status
+from server.client import Client, Frame, FramePool, Session, StreamSpec, server_status
+from server.client_session import Link
 from server.curve import MAX_PART_BYTES, secure_client
 from server.frame_codec import DELTA
 from server.keys import Identity, RemoteServer
+from server.outgoing import Throughput
 from server.protocol import parse_reply, serialize
 
 REAL = [sys.executable, "-m", "server.main"]
@@ -338,6 +340,27 @@ def test_a_stalled_network_fails_requests_bounds_what_waits_and_comes_back(
             await eventually(lambda: film.session.in_flight == 0)
             assert film.pool.free_slots == film.pool.slots
             await film.close()
+
+    run(test())
+
+
+def test_silence_is_a_stall_where_messages_are_quick_and_the_network_itself_where_they_are_not() -> None:
+    async def test() -> None:
+        layout = FrameLayout(2, 2, pixel_format("gray"))
+        pool = FramePool(layout.frame_bytes, 4, shared=False)
+        link = Link(
+            lambda *_: None, lambda *_: None, lambda: None, lambda _: None, lambda: False, Throughput(), lambda: True
+        )
+        session = Session(1, StreamSpec(layout, model="flow"), pool, link)
+        session.take(m.Opened(1, "flow", "cpu", "inline", ""), ())
+        slots = [pool.acquire() for _ in range(3)]
+        for request, (send_ms, heard) in enumerate(((20.0, False), (900.0, True), (20.0, False)), 1):
+            frames = [Frame(request + step, slot) for step, slot in enumerate(slots[:2]) if slot is not None]
+            answer = session.render(frames[0], [1.5], [slots[2] or 0], following=frames[1])
+            session.take(m.Rendered(1, 0, request, 5.0, send_ms, ""), [memoryview(bytes(layout.frame_bytes))])
+            assert (await answer).link_ms == send_ms and session.heard is heard
+        pool.release(*(slot for slot in slots if slot is not None))
+        pool.close()
 
     run(test())
 
