@@ -15,11 +15,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from drba.errors import DrbaError
+from engines.base import MEASURING
 from server.client import Client, EngineState
 from server.keys import RemoteServer, find_server
 from server.logs import BRIDGE, log_path, rotating_handler
@@ -158,8 +159,11 @@ class Bridge:
         return lambda state: self._engine_is(film_id, state)
 
     def _engine_is(self, film_id: str, state: EngineState) -> None:
-        """Tell everyone what renders the film and what is being built to take over."""
+        """Tell everyone what renders the film and what is being built to take over. That something is measured is not worth a
+        line on the screen."""
         log.info("engine: %s", state)
+        if state.building == MEASURING:
+            state = replace(state, building="")
         self._ipc.send("script-message", "drba-engine", json.dumps({"id": film_id, **asdict(state)}))
 
     def _tell_level(self) -> None:
