@@ -23,6 +23,7 @@ MAX_RESENDS = 3  # of one request that the server lacks frames of; more means th
 #: Requests unanswered over a network, beyond which no film needs one more: they would only be late, and keep newer ones waiting.
 MAX_ON_NETWORK = 8
 SLOW_MS = 250.0  # that a request keeps the network busy: then silence is no stall, but how that network is
+STALL_POLL_S = 0.05
 CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still write into slots
 
 
@@ -154,8 +155,14 @@ class Session:
         """Until requests can be made (again): for programs that would rather wait than go on without. ServerError."""
         if not self.ready and not self._closed:
             self._link.ask_reopen()
+        deadline = Deadline(timeout_s)
         try:
-            await asyncio.wait_for(self._ready.wait(), timeout_s)
+            while not self.answers:
+                await asyncio.wait_for(self._ready.wait(), deadline.remaining_s)
+                if self._link.stalled():
+                    if deadline.passed:
+                        raise ServerError(f"the server did not answer within {timeout_s:g} s")
+                    await asyncio.sleep(STALL_POLL_S)
         except asyncio.TimeoutError:
             raise ServerError(f"the session was not ready within {timeout_s:g} s: {self._why_not}") from None
 

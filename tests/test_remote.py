@@ -322,7 +322,7 @@ def test_a_stalled_network_fails_requests_bounds_what_waits_and_comes_back(
         async with SlowLink(far.port) as link, await Client.connect(remote=far.through(link.port)) as client:
             film = await Film.open(client, layout=HD, slots=200)
             await film.ask(5)
-            for away_s in (0.4, 2.2):  # not noticed, another connection
+            for away_s in (0.4, 1.3, 2.2):  # not noticed, noticed, another connection
                 async with stalled(link):
                     asked = []
                     end_s = time.monotonic() + away_s
@@ -332,8 +332,9 @@ def test_a_stalled_network_fails_requests_bounds_what_waits_and_comes_back(
                         await asyncio.sleep(0.02)
                     assert len(asked) <= 8, "what cannot leave is not asked for"
                 back_s = time.monotonic()
-                await eventually(lambda: film.session.answers and film.session.room, 3.0)
                 await film.session.wait_ready(3.0)
+                assert film.session.answers
+                await eventually(lambda: film.session.room, 3.0)
                 assert (await asyncio.wait_for(film.ask(9), 3.0)).outputs
                 assert time.monotonic() - back_s < 3.0
                 await asyncio.gather(*asked, return_exceptions=True)
