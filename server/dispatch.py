@@ -104,7 +104,7 @@ class Dispatcher:
         """ProtocolError if the message does not fit its session."""
         match message:
             case m.Hello():
-                self._send(peer, m.Welcome(__version__, os.getpid(), self._offered(), self._workers))
+                self._send(peer, m.Welcome(__version__, os.getpid(), self._offered(peer), self._workers))
             case m.Status():
                 self._send(peer, self._status(peer))
             case m.Stop() if peer.remote:
@@ -137,10 +137,10 @@ class Dispatcher:
     def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> None:
         self._send_parts(peer, message, payloads)
 
-    def _offered(self) -> tuple[str, ...]:
-        """The models that are installed; looked for once a second, for they are files."""
+    def _offered(self, peer: Peer) -> tuple[str, ...]:
+        """The models that are installed. They are files: for other machines, which may flood, looked for once a second."""
         now_s = time.monotonic()
-        if now_s - self._models_s > MODELS_AGE_S:
+        if not peer.remote or now_s - self._models_s > MODELS_AGE_S:
             self._models_s, self._models_then = now_s, tuple(self._models())
         return self._models_then
 
