@@ -71,6 +71,9 @@ class Server:
         socket.setsockopt(zmq.MAXMSGSIZE, m.MAX_FRAME_BYTES)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # say when a client is gone instead of losing its answer silently
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects under its id takes its sessions over
+        if hasattr(os, "geteuid"):
+            # Besides the folder's mode: whatever becomes of that, the kernel says who connects to a unix socket.
+            socket.setsockopt(zmq.IPC_FILTER_UID, os.geteuid())
         try:
             socket.bind(self._endpoint)
         except zmq.ZMQError as error:
