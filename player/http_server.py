@@ -44,6 +44,7 @@ class Track:
         #: Where the film's data turned out to end, once a reader has got there; None while it may be whole.
         self.end_byte: int | None = None
         self.on_frame: Callable[[int, Kind], None] = lambda number, kind: None
+        self.refusal_logged = False
         self._reader: asyncio.Task[object] | None = None
 
     def take_over(self) -> None:
@@ -110,7 +111,9 @@ class FrameServer:
             if track is None:
                 response = web.Response(status=404)
             elif why := self._refusal(request, track):
-                log.warning("a request for the film is refused: %s", why)
+                if not track.refusal_logged:  # once: whoever has found out a path may ask a thousand times a second
+                    track.refusal_logged = True
+                    log.warning("a request for the film is refused: %s", why)
                 response = web.Response(status=404)
             elif request.method not in ("GET", "HEAD"):
                 response = web.Response(status=405, headers={"Allow": "GET, HEAD"})
@@ -118,8 +121,13 @@ class FrameServer:
                 response = web.Response(status=413)
             else:
                 response = await self._serve_track(request, track)
+        except ConnectionError:
+            log.debug("who asked has gone away")
+            response = web.Response(status=400)
         except Exception:
             log.exception("a request for the film")
+            if request.transport is not None:
+                request.transport.close()  # an answer could come in the middle of the film's bytes
             response = web.Response(status=500)
         response.force_close()
         return response
@@ -163,11 +171,7 @@ class FrameServer:
         if request.transport is not None:
             # A drain then means that the kernel has everything: only then may a frame's memory be used again.
             request.transport.set_write_buffer_limits(high=0)
-        try:
-            missing = await _send(response, track, first, last)
-        except ConnectionError:
-            log.debug("the reader of byte %d went away", first)
-            return response
+        missing = await _send(response, track, first, last)
         if missing and request.transport is not None:
             # The data ended before the length that the container states; only a closed connection says so to the reader.
             log.info("the film ends %d bytes before its stated length", missing)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
+import msgpack  # noqa: E402
 import zmq  # noqa: E402
 from fuzzing import Fuzzer, RangeFuzzer  # noqa: E402
 
@@ -28,6 +29,8 @@ LEFT_OPEN = 100  # connections that say half of something and then nothing
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + b"\x00" + bytes(31)  # ZMTP 3.1
 READY = b"\x04\x29\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x08Identity\x00\x00\x00\x00"
 LONG, MORE = b"\x02", b"\x01"
+LAST_REQUEST = 987_654_321
+LAST = msgpack.packb({"v": m.VERSION, "type": "close", "session": 1, "request": LAST_REQUEST})  # close has no request
 
 
 class Server:
@@ -56,10 +59,14 @@ class Server:
             for _ in range(BATCH // 10):
                 self._half_message()
             self._read()
-        for each in self._sockets[1:]:  # what was sent has arrived when this is answered
-            each.send_multipart([b""])
-            each.poll(5000)
-        self._read()
+        for each in self._sockets[1:]:
+            each.send(LAST)
+        for each in self._sockets[1:]:  # all that was sent has been dealt with when this is answered
+            while each.poll(60_000):
+                self._answers += 1
+                answer = msgpack.unpackb(each.recv_multipart()[0])
+                if answer.get("request") == LAST_REQUEST:
+                    break
         return {**self._sent, "answers": self._answers}
 
     def _message(self) -> list[bytes]:
@@ -113,6 +120,9 @@ class Server:
                 self._answers += 1
 
 
+WHOLE = ("range", "path", "header")  # requests that are answered
+
+
 class Http:
     """Against the bridge's virtual files."""
 
@@ -132,13 +142,12 @@ class Http:
             connection = socket.create_connection((self._host, self._port), 5)
             with contextlib.suppress(OSError):
                 connection.sendall(request)
-                if what != "half sent":
-                    connection.shutdown(socket.SHUT_WR)
+                if what in WHOLE:
                     self._statuses[connection.recv(12).decode("latin-1")[9:]] += 1
-            if what == "half sent" and len(self._half) < LEFT_OPEN:
-                self._half.append(connection)
-            else:
-                connection.close()
+                    connection.close()
+            self._half.append(connection)
+            if len(self._half) > LEFT_OPEN:
+                self._half.pop(self._random.randrange(LEFT_OPEN)).close()
         return {**self._sent, **{f"status {status or 'none'}": n for status, n in self._statuses.items()}}
 
     def _request(self) -> tuple[str, bytes]:

@@ -133,7 +133,8 @@ def test_a_film_has_no_late_frame_while_the_server_is_under_fire(clip_folder: Pa
             await eventually(lambda: len(server_status().sessions) == 1)  # type: ignore[union-attr]
             await eventually(lambda: all(now <= then + 4 for now, then in zip(handles(pid), before, strict=True)))
 
-    with private_place() as place, place.start("--workers", "2"):
+    with private_place() as place:
+        place.start("--workers", "2")
         soon(lambda: server_status() is not None)
         status = server_status()
         assert status is not None
@@ -148,7 +149,7 @@ def test_a_film_is_read_unchanged_while_the_bridge_is_under_fire(clip_folder: Pa
 
     async def test() -> None:
         async with bridge() as mpv:
-            mpv.ask("open", id="1", path=str(clip.path), fps="2x", quality="quality")
+            mpv.ask("open", id="1", path=str(clip.path), fps="2x", quality="source")  # for this is not about rendering
             url = (await mpv.answer("opened"))["url"]
             film = OpenFilm(None, url)  # type: ignore[arg-type]
             expected = await film.read(0)

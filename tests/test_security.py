@@ -12,13 +12,14 @@ import socket
 import stat
 import sys
 import tarfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers_server import private_place, soon
-from http_track import Published, published
+from http_track import Pictures, Published, published
 from other_user import NOBODY, needs_root, says, start
 
 from drba import integrity
@@ -162,6 +163,28 @@ def test_who_does_not_finish_a_request_is_cut_off_and_a_paused_player_is_not(mon
             assert film.file.size > 10 * count, "far more than the sockets and the reader hold"
             assert await reader.readexactly(count) == film.content(0, count), "as long as it paused, it reads on now"
             writer.close()
+
+    run(test())
+
+
+def test_a_fault_in_the_middle_of_the_film_ends_the_connection_and_adds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = Pictures.frames
+
+    async def three(self: Pictures) -> AsyncGenerator[Any, None]:
+        async with aclosing(whole(self)) as frames:
+            async for frame in frames:
+                if frame[0] == 3:
+                    raise RuntimeError("a bug")
+                yield frame
+
+    monkeypatch.setattr(Pictures, "frames", three)
+
+    async def test() -> None:
+        async with published() as film:
+            _, _, body = await film.answer(film.request())
+            assert body == film.content(0, film.file.offset_of(3))
 
     run(test())
 
