@@ -19,6 +19,7 @@ from typing import Literal
 from . import weights
 from .errors import ModelError
 from .models import Algorithm, Digest, ModelSpec, Part
+from .ownership import foreign
 
 try:
     import fcntl
@@ -141,6 +142,11 @@ def locked(spec: ModelSpec) -> Iterator[None]:
         file = path.open("ab")
     except OSError as error:
         raise ModelError(f"folder {path.parent} cannot be written ({error.strerror}); check its permissions") from error
+    if why := foreign(path.parent):
+        file.close()
+        raise ModelError(
+            f"folder {path.parent} {why}; remove it, or set {weights.DATA_DIR_ENV} to a folder of your own"
+        )
     with file:
         if fcntl is not None:
             try:

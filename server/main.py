@@ -20,6 +20,7 @@ from engines.base import StreamRenderer, StreamSpec
 from .cards import Cards, card_command
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
+from .limits import allow_many_files
 from .logs import SERVER, log_path, rotating_handler
 from .priority import default_workers, give_way
 from .runtime import InstanceLock, default_endpoint, socket_path
@@ -103,6 +104,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
     try:
         _start_log(arguments.log or log_path(SERVER))
         give_way()
+        allow_many_files()
         server = Server(
             open_renderer,
             endpoint=endpoint,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,14 +21,14 @@ from fake_mpv import bridge
 from film_reader import OpenFilm, open_film
 from fuzz_dispatch import DispatchFuzzer
 from fuzzing import Fuzzer, RangeFuzzer, reply_fuzzer, request_fuzzer
-from helpers_server import alive, eventually, private_place, soon
+from helpers_server import FAKE_SERVER, alive, eventually, private_place, soon
 
 from player.film import Film
 from player.playhead import Playhead
 from server import messages as m
 from server.client import server_status
 from server.protocol import parse_reply, parse_request, serialize
-from server.runtime import default_endpoint
+from server.runtime import default_endpoint, socket_path
 
 HOSTILE = Path(__file__).with_name("hostile.py")
 MESSAGES, REQUESTS = 10_000, 3000
@@ -115,6 +118,24 @@ def handles(pid: int) -> tuple[int, int]:
     return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
 
 
+def test_more_connections_than_usual_files_do_not_end_the_server() -> None:
+    """libzmq ends the process where it cannot take a connection."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with private_place() as place, contextlib.ExitStack() as held:
+        few = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}));"
+        code = f"{few} runpy.run_path({str(FAKE_SERVER)!r}, run_name='__main__')"
+        server = subprocess.Popen([sys.executable, "-c", code], env=place.environment)
+        soon(lambda: server_status() is not None)
+        path = socket_path(default_endpoint())
+        for _ in range(100):
+            held.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        soon(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) > 100 or server.poll() is not None)
+        status = server_status()
+        assert status is not None and status.pid == server.pid
+
+
 def test_a_film_has_no_late_frame_while_the_server_is_under_fire(clip_folder: Path) -> None:
     clip = clips.cached(clip_folder, "half.mkv", replace(clips.SMALL, seconds=30))
 
@@ -164,6 +185,10 @@ def test_a_film_is_read_unchanged_while_the_bridge_is_under_fire(clip_folder: Pa
             assert not any(name.startswith("status 5") for name in counts), counts
             assert counts["status 404"] and counts["status 416"] and counts["status 206"]
             await eventually(lambda: all(now <= then + 4 for now, then in zip(handles(mpv.pid), before, strict=True)))
+            token = url.split("/")[3].encode()
+            for name in ("cmdline", "environ"):
+                assert token not in Path(f"/proc/{mpv.pid}/{name}").read_bytes()
+            assert token.decode() not in (place.folder / "bridge.log").read_text()
 
     with private_place() as place:
         asyncio.run(asyncio.wait_for(test(), 100))
