@@ -5,7 +5,7 @@ PYTHON ?= python3
 PLAY_PACKAGES := mpv libmpv2 ffmpeg
 TEST_PACKAGES := $(PLAY_PACKAGES) xvfb lua-check lua5.1 luajit zsh fish g++
 
-.PHONY: demo test install clean
+.PHONY: demo test install release clean
 
 demo: install
 	$(VENV)/bin/drba-player --demo
@@ -13,6 +13,11 @@ demo: install
 test: $(VENV)/.test-installed
 	@tools/apt-install $(TEST_PACKAGES)
 	$(VENV)/bin/python -m pytest
+
+# Into dist/: sdist, wheel, bill of materials, checksums; with TAG=v1.2.3 what a release needs (docs/releasing.md).
+release: test
+	$(VENV)/bin/python tools/release.py $(if $(TAG),--tag $(TAG)) dist
+	tools/try-wheel $(PYTHON) dist/*.whl
 
 install: $(VENV)/.installed
 	@tools/apt-install $(PLAY_PACKAGES)
@@ -27,4 +32,4 @@ $(VENV)/.test-installed: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

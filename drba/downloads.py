@@ -49,10 +49,33 @@ def fetch(
 
     A part that is installed and intact is left alone unless `force` is set; one that has changed is replaced. `base_url`
     stands for scheme and host of the registry's URLs (a mirror that has the same paths): https, or http on this machine.
+    A shipped model is not downloaded: a file that was imported in its place is removed where it has changed or `force` is
+    set, and what is in the package counts again.
     """
     opener = opener or make_opener()
     with locked(spec):
+        if spec.shipped:
+            return tuple(_use_shipped(spec, part, force) for part in spec.parts)
         return tuple(_fetch_part(spec, part, progress, force, base_url, opener) for part in spec.parts)
+
+
+def _use_shipped(spec: ModelSpec, part: Part, force: bool) -> Fetched:
+    """The package's file, in place of the user's own where that is wanted."""
+    own, shipped = weights.find_own_file(spec, part.name), weights.find_shipped_file(spec)
+    replaced = (
+        own is not None and shipped is not None and (force or part_status(spec, part, note=False).state == "changed")
+    )
+    if own is not None and replaced:
+        try:
+            for suffix in weights.SUFFIXES:
+                own.with_suffix(suffix).unlink(missing_ok=True)
+        except OSError as error:
+            raise ModelError(f"file {own} cannot be removed ({error.strerror}); check its permissions") from error
+    path, status = weights.installed_file(spec, part.name), part_status(spec, part, note=False)
+    if status.state == "changed":
+        found = f"expected {status.expected}, got {status.actual}"
+        raise ModelError(f"weights file {path} has changed: {found}; install {weights.APP_NAME} again")
+    return Fetched(part, path, status.actual, new=replaced)
 
 
 def part_url(part: Part, base_url: str | None = None) -> str:

@@ -38,7 +38,7 @@ Records = dict[str, dict[str, str]]
 @dataclass(frozen=True)
 class PartStatus:
     """`actual` is None for a missing file; `expected` None where no digest is known. `known` says that `expected` is in
-    the registry, not merely what was seen first here."""
+    the registry or the package, not merely what was seen first here."""
 
     part: Part
     state: State
@@ -114,14 +114,7 @@ def part_status(spec: ModelSpec, part: Part, *, note: bool = True) -> PartStatus
     path = weights.find_file(spec, part.name)
     if path is None:
         return PartStatus(part, "missing", expected=public_digest(spec, part), known=part.digest is not None)
-    entry = read_records(spec).get(part.name, {})
-    known = part.digest is not None and path.suffix == ".pkl"  # only downloads are stored as they came
-    if known:
-        expected = part.digest
-    elif entry.get("file") == path.name and "stored" in entry:
-        expected = parse_digest(entry["stored"])
-    else:
-        expected = None
+    known, expected = _expected(spec, part, path)
     try:
         actual = digest_of(path, expected.algorithm if expected else "sha256")
     except OSError as error:
@@ -131,6 +124,18 @@ def part_status(spec: ModelSpec, part: Part, *, note: bool = True) -> PartStatus
             record(spec, part, stored=str(actual), file=path.name)
         return PartStatus(part, "recorded", path, actual)
     return PartStatus(part, "ok" if actual == expected else "changed", path, actual, expected, known)
+
+
+def _expected(spec: ModelSpec, part: Part, path: Path) -> tuple[bool, Digest | None]:
+    """(whether it came with the program rather than being noted here, the digest that an installed file has to have)."""
+    if path == weights.find_shipped_file(spec):
+        return True, weights.shipped_digest(spec)
+    if part.digest is not None and path.suffix == ".pkl":  # only downloads are stored as they came
+        return True, part.digest
+    entry = read_records(spec).get(part.name, {})
+    if entry.get("file") == path.name and "stored" in entry:
+        return False, parse_digest(entry["stored"])
+    return False, None
 
 
 @contextlib.contextmanager

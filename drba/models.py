@@ -39,11 +39,12 @@ class Digest:
 @dataclass(frozen=True)
 class Part:
     """One checkpoint file of a model. `name` is the file name without suffix that DRBA uses; a digest of None means
-    that the public file's is not known here and the first one downloaded is recorded."""
+    that the public file's is not known here and the first one downloaded is recorded. That of a shipped model has
+    neither: see `drba.weights`."""
 
     name: str
-    url: str
-    digest: Digest | None
+    url: str = ""
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class ModelSpec:
     `min_size` the smallest height and width it takes; `uses_drm` whether distance ratio maps steer it (DistilDRBA
     learned them, so map form and intervals make no difference); `supports_half` whether float16 and bfloat16 are good
     enough; `fast_differs` whether mode "fast" approximates (elsewhere it computes the same); `splits` whether it runs as
-    parts of fixed shapes (`networks.parts`), which is what CUDA graphs and TensorRT need.
+    parts of fixed shapes (`networks.parts`), which is what CUDA graphs and TensorRT need; `shipped` whether its weights
+    (of one part) come in the package instead of by download.
     """
 
     name: str
@@ -68,6 +70,7 @@ class ModelSpec:
     supports_half: bool = True
     fast_differs: bool = False
     splits: bool = False
+    shipped: bool = False
     description: str = field(default="", compare=False)
 
     @property
@@ -107,6 +110,16 @@ MODELS: tuple[ModelSpec, ...] = (
         (),
         size_multiple=1,
         description="Optical flow and distance ratio maps only: no download, runs on any machine",
+    ),
+    ModelSpec(
+        "drba-small",
+        "rife",
+        "drba-small",
+        (Part("flownet"),),
+        fast_differs=True,
+        splits=True,
+        shipped=True,
+        description="A small RIFE of this project's own, trained on drawn animation: no download",
     ),
     ModelSpec(
         "rife-4.26.heavy",

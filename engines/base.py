@@ -95,12 +95,17 @@ class LocalRenderer(Renderer, Protocol):
         """Flows and distance ratio of a triplet; None for a model without optical flow (DistilDRBA)."""
 
 
+#: What `EngineState.building` says while it is measured which model is fast enough, before anything is built.
+MEASURING = "measuring"
+
+
 @dataclass(frozen=True)
 class EngineState:
     """What renders a stream now, and what is being built to take over.
 
     `note` is one line for people: why it is this engine and not a better one, what the build does, or how it ended.
-    `building` is the name of the engine that is being built, empty where none is; `progress` (0..1) that of the build.
+    `building` is the name of the engine that is being built, or `MEASURING`; empty where neither is done. `progress` (0..1) is
+    that of the build.
     """
 
     model: str

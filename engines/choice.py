@@ -1,10 +1,15 @@
-"""Which model `auto` means: the best one that is installed and, measured on this machine, fast enough."""
+"""Which model plays when nobody named one: the best installed one that is fast enough, as measured on this machine.
+
+An engine that can run a model but not fast enough passes it on to the next engine, and then to the next model.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from drba import weights
 from drba.errors import DrbaError
@@ -16,7 +21,7 @@ from .registry import Engine
 
 log = logging.getLogger(__name__)
 
-#: Best first. GMFSS is for study and rendering: no card plays it.
+#: Best first. GMFSS is for study and rendering: no card plays it. The last is in the package: there is always one.
 CANDIDATES = (
     "rife-4.26.heavy",
     "rife-4.26",
@@ -25,7 +30,11 @@ CANDIDATES = (
     "rife-4.25.lite",
     "distil-drba-v2-lite",
     "rife-4.6",
+    "drba-small",
 )
+#: Milliseconds of one core for a million pixels that no network of PyTorch gets below on a processor: a quarter of what
+#: drba-small, the lightest, takes on an AMD EPYC (300 ms of one core at 1280x720).
+LEAST_CORE_MS = 80.0
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,14 @@ class FastEnough:
     to_build: Engine | None
 
 
-def choose(spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]]) -> FastEnough | str:
+def choose(
+    spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]], *, measure: bool = True
+) -> FastEnough | str | None:
     """The best model that is fast enough on one of its `usable` engines (best first), or else in one line why the
-    flow-only interpolator is the best there is.
+    flow-only interpolator is the best there is. None where that has to be measured yet and `measure` is False.
 
-    Nothing is imported or measured where no candidate is installed. An engine that would have to be built first does not
-    count: how fast it will be is not known, and a build of minutes may be for nothing.
+    Nothing is imported or measured where no candidate is installed, or none can be fast enough. An engine that would have to
+    be built first does not count: how fast it will be is not known, and a build of minutes may be for nothing.
     """
     installed = [model for model in map(find, CANDIDATES) if weights.is_installed(model)]
     if not installed:
@@ -51,12 +62,17 @@ def choose(spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]]) ->
     for model in installed:
         to_build: Engine | None = None
         for engine in usable(model):
+            if reason := never_fast(spec, engine):
+                why_not = why_not or f"{model.name} on {engine.name} {reason}"  # a card's own figure says more
+                continue
             try:
-                found = open_if_fast(spec, model, engine)
+                found = open_if_fast(spec, model, engine, measure=measure)
             except DrbaError as error:
                 log.warning("%s on %s: %s", model.name, engine.name, error)
                 why_not = str(error)
                 continue
+            if found == "unmeasured":
+                return None
             if isinstance(found, float):
                 why_not = f"{model.name} on {engine.name} takes {found:.0f} ms, expected {limit_ms():.0f} or less"
             elif found is None:
@@ -66,14 +82,30 @@ def choose(spec: StreamSpec, usable: Callable[[ModelSpec], Iterable[Engine]]) ->
     return why_not
 
 
-def open_if_fast(spec: StreamSpec, model: ModelSpec, engine: Engine) -> LocalRenderer | float | None:
+def never_fast(spec: StreamSpec, engine: Engine) -> str:
+    """Why no network can be fast enough on an engine, without trying; empty where one may be."""
+    if engine.name != "torch-cpu":
+        return ""
+    pixels, cores = spec.layout.width * spec.layout.height * min(1.0, spec.scale) ** 2, os.cpu_count() or 1
+    least_ms = LEAST_CORE_MS * pixels / 1e6 / cores
+    if least_ms <= limit_ms():
+        return ""
+    return f"takes more than {least_ms:.0f} ms with {cores} cores, expected {limit_ms():.0f} or less"
+
+
+def open_if_fast(
+    spec: StreamSpec, model: ModelSpec, engine: Engine, *, measure: bool = True
+) -> LocalRenderer | float | Literal["unmeasured"] | None:
     """The renderer, or its milliseconds an in-between where that is too slow for playing, or None where the engine has to
-    be built first. What was too slow before is not even opened.
+    be built first. What was too slow before is not even opened. Where `measure` is False, neither is what has not been
+    measured yet, unless it was built: that opens fast, and is measured on the way.
     """
     calibration = Calibration()
     milliseconds = calibration.known_ms(spec, model, engine)
     if milliseconds is not None and milliseconds > limit_ms():
         return milliseconds
+    if milliseconds is None and not measure and engine.build is None:
+        return "unmeasured"
     renderer = engine.open(spec, model)
     if renderer is None:
         return None

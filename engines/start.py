@@ -11,14 +11,18 @@ from drba.models import ModelSpec, find
 from .base import LocalRenderer, StreamSpec
 from .calibration import warm_up
 from .choice import choose, open_if_fast
+from .measuring import measure_in_background
 from .registry import AUTO, ENGINES, Engine, check_engine, open_flow
 from .swap import SwappingRenderer
 
 log = logging.getLogger(__name__)
 
+BEING_MEASURED = "which network is fast enough here is being measured"
 
-def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> SwappingRenderer:
-    """Make the renderer of a stream; `engines` is the registry.
+
+def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES, *, at_once: bool = False) -> SwappingRenderer:
+    """Make the renderer of a stream; `engines` is the registry. Where it has to be measured first which model is fast enough,
+    that is done first, or with `at_once` while the flow-only interpolator plays.
 
     InputError where the engine does not exist or cannot run here or with this model; ModelError where the model does not
     exist, its weights are missing or do not fit.
@@ -26,11 +30,35 @@ def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES) -> Swap
     check_engine(spec.engine, engines)
     if spec.model != AUTO:
         return _open_model(spec, find(spec.model), engines)
-    chosen = choose(spec, lambda model: usable(spec, model, engines)[0])
+    chosen = choose(spec, lambda model: usable(spec, model, engines)[0], measure=not at_once)
+    if chosen is None:
+        return _flow_until_measured(spec, engines)
     if isinstance(chosen, str):
         return SwappingRenderer(open_flow(spec), _described("flow", "cpu", chosen))
     _, reasons = usable(spec, chosen.model, engines)
     return _begin(chosen.renderer, spec, chosen.model, reasons, chosen.to_build)
+
+
+def _flow_until_measured(spec: StreamSpec, engines: Sequence[Engine]) -> SwappingRenderer:
+    stream = SwappingRenderer(open_flow(spec), _described("flow", "cpu", BEING_MEASURED))
+    log.info("%s", stream.state.note)
+    to_build: list[tuple[Engine, ModelSpec]] = []
+
+    def open_chosen() -> LocalRenderer | str:
+        chosen = choose(spec, lambda model: usable(spec, model, engines)[0], measure=False)
+        if chosen is None or isinstance(chosen, str):
+            return _described("flow", "cpu", chosen or "how fast the networks are could not be measured; see drba logs")
+        if chosen.to_build is not None:
+            to_build.append((chosen.to_build, chosen.model))
+        warm_up(chosen.renderer, spec.layout)  # before the film needs it
+        return chosen.renderer
+
+    def build() -> None:
+        for engine, model in to_build:
+            _build(stream, spec, model, engine)
+
+    stream.replace_when_built(measure_in_background(spec), open_chosen, build)
+    return stream
 
 
 def _open_model(spec: StreamSpec, model: ModelSpec, engines: Sequence[Engine]) -> SwappingRenderer:
@@ -80,7 +108,7 @@ def _meanwhile(spec: StreamSpec, model: ModelSpec, to_build: Engine, engines: Se
         except DrbaError as error:
             log.warning("%s on %s: %s", model.name, engine.name, error)
             continue
-        if found is not None and not isinstance(found, float):
+        if found is not None and not isinstance(found, (float, str)):
             return found
     return open_flow(spec)
 
@@ -95,18 +123,24 @@ def _begin(
     why_not = "" if model.family == "flow" else _joined(reasons)
     stream = SwappingRenderer(renderer, _described(renderer.model, renderer.engine, why_not))
     log.info("%s", stream.state.note)
-    if to_build is not None and to_build.build is not None:
-        engine = to_build
-
-        def open_built() -> LocalRenderer:
-            built = engine.open(spec, model)
-            if built is None:
-                raise EngineError(f"{model.name} for {engine.name} is not in the engine cache, although it was built")
-            warm_up(built, spec.layout)  # before the film needs it
-            return built
-
-        stream.replace_when_built(to_build.build(spec, model), open_built)
+    if to_build is not None:
+        _build(stream, spec, model, to_build)
     return stream
+
+
+def _build(stream: SwappingRenderer, spec: StreamSpec, model: ModelSpec, engine: Engine) -> None:
+    """Begin to build an engine, which takes over when it is ready."""
+    if engine.build is None:
+        return
+
+    def open_built() -> LocalRenderer:
+        built = engine.open(spec, model)
+        if built is None:
+            raise EngineError(f"{model.name} for {engine.name} is not in the engine cache, although it was built")
+        warm_up(built, spec.layout)  # before the film needs it
+        return built
+
+    stream.replace_when_built(engine.build(spec, model), open_built)
 
 
 def _described(model: str, engine: str, why_not: str) -> str:

@@ -91,21 +91,32 @@ class SwappingRenderer:
         if build is not None:
             build.cancel()
 
-    def replace_when_built(self, build: SharedBuild, open_built: Callable[[], LocalRenderer]) -> None:
-        """Go over to what `open_built` makes (in a thread of its own) when the build is done; where it is not done in
-        the end, or that fails, stay and say why in `state.note`."""
-        self._build = build
-        build.watch(lambda: self._follow(build, open_built))
-        self._follow(build, open_built)  # what happened before anybody watched
+    def replace_when_built(
+        self, build: SharedBuild, open_built: Callable[[], LocalRenderer | str], then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Go over to what `open_built` makes (in a thread of its own) when the build is done, and call `then`; where it is
+        not done in the end, or that fails, stay and say why in `state.note`. A text that it returns is such a note: there is
+        nothing better than what plays."""
+        with self._lock:
+            closed = self._held.retired
+            self._build = None if closed else build
+        if closed:
+            build.leave()
+            return
+        build.watch(lambda: self._follow(build, open_built, then))
+        self._follow(build, open_built, then)  # what happened before anybody watched
 
-    def _follow(self, build: SharedBuild, open_built: Callable[[], LocalRenderer]) -> None:
+    def _follow(
+        self, build: SharedBuild, open_built: Callable[[], LocalRenderer | str], then: Callable[[], None]
+    ) -> None:
         with self._lock:
             if self._build is not build:  # it has ended, or this stream has
                 return
             stage, state = build.state, self._state
             if stage == "done":
                 self._build = None
-                threading.Thread(target=self._swap, args=(build.name, open_built), name="swap", daemon=True).start()
+                arguments = (build.name, open_built, then)
+                threading.Thread(target=self._swap, args=arguments, name="swap", daemon=True).start()
                 return
             if stage in ("failed", "cancelled"):
                 self._build = None
@@ -125,7 +136,7 @@ class SwappingRenderer:
         log.warning("%s", note)
         return EngineState(state.model, state.engine, note)
 
-    def _swap(self, name: str, open_built: Callable[[], LocalRenderer]) -> None:
+    def _swap(self, name: str, open_built: Callable[[], LocalRenderer | str], then: Callable[[], None]) -> None:
         try:
             renderer = open_built()
         except Exception as error:  # whatever an engine raises, what plays now plays on
@@ -133,6 +144,13 @@ class SwappingRenderer:
             with self._lock:
                 self._state = self._staying(f"the {name} engine cannot be opened ({error})")
                 changed = self._changed
+            changed()
+            return
+        if isinstance(renderer, str):
+            with self._lock:
+                self._state = EngineState(self._state.model, self._state.engine, renderer)
+                changed = self._changed
+            log.info("%s", renderer)
             changed()
             return
         note = f"{renderer.model} on {renderer.engine} from here on"
@@ -147,6 +165,7 @@ class SwappingRenderer:
         log.info("%s", note)
         changed()
         self._retire(old)
+        then()
 
     def _retire(self, held: _Held) -> None:
         with self._lock:

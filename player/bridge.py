@@ -15,11 +15,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from drba.errors import DrbaError
+from engines.base import MEASURING
 from server.client import Client, EngineState
 from server.logs import BRIDGE, log_path, rotating_handler
 
@@ -151,8 +152,11 @@ class Bridge:
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
 
     def _engine_is(self, film_id: str, state: EngineState) -> None:
-        """Tell everyone what renders the film and what is being built to take over."""
+        """Tell everyone what renders the film and what is being built to take over. That something is measured is not worth a
+        line on the screen."""
         log.info("engine: %s", state)
+        if state.building == MEASURING:
+            state = replace(state, building="")
         self._ipc.send("script-message", "drba-engine", json.dumps({"id": film_id, **asdict(state)}))
 
     def _tell_level(self) -> None:

@@ -69,16 +69,20 @@ def run_list(arguments: argparse.Namespace) -> int:
     for spec in models():
         files = [path for part in spec.parts if (path := weights.find_file(spec, part.name))]
         size = f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB" if files else ""
-        table.add_row(spec.name, _installed(spec, len(files)), size, spec.description)
+        table.add_row(spec.name, _installed(spec, files), size, spec.description)
     Console().print(table)
     return 0
 
 
-def _installed(spec: ModelSpec, files: int) -> str:
+def _installed(spec: ModelSpec, files: Sequence[Path]) -> str:
     if not spec.needs_weights:
         return "built in"
-    if 0 < files < len(spec.parts):
-        return f"{files} of {len(spec.parts)} files"
+    if spec.shipped and files != [weights.find_shipped_file(spec)]:
+        return "imported" if files else "not in this build"
+    if spec.shipped:
+        return "in the package"
+    if 0 < len(files) < len(spec.parts):
+        return f"{len(files)} of {len(spec.parts)} files"
     return "yes" if files else "no"
 
 
@@ -102,6 +106,8 @@ def run_fetch(arguments: argparse.Namespace) -> int:
             continue
         for part in parts:
             news = "fetched" if part.new else "installed already"
+            if part.path == weights.find_shipped_file(spec):
+                news = "is that of the package again" if part.new else "is in the package, there is nothing to fetch"
             seen = ", first seen and on record now" if part.first_seen else ""
             print(f"{spec.name}: {part.part.name} {news} ({part.digest}{seen})")
     return status
@@ -143,13 +149,19 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def _verdict(spec: ModelSpec, part: PartStatus) -> str:
+    remedy = "install drba-player again" if is_of_package(spec, part) else f"run `drba models fetch {spec.name}`"
     if part.state == "missing":
-        return f"missing; run `drba models fetch {spec.name}`"
+        return f"missing; {remedy}"
     if part.state == "changed":
-        return f"changed: expected {part.expected}, got {part.actual}; run `drba models fetch {spec.name}`"
+        return f"changed: expected {part.expected}, got {part.actual}; {remedy}"
     if part.state == "recorded":
         return f"has no known digest; recorded {part.actual}"
     return f"ok ({part.actual}{'' if part.known else ', as recorded here'})"
+
+
+def is_of_package(spec: ModelSpec, part: PartStatus) -> bool:
+    """Whether only a new installation can mend it."""
+    return spec.shipped and part.path == weights.find_shipped_file(spec)
 
 
 def run_import(arguments: argparse.Namespace) -> int:
@@ -172,7 +184,12 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 
 def run_path(arguments: argparse.Namespace) -> int:
-    print(weights.model_dir(find(arguments.name)) if arguments.name else weights.data_dir() / "weights")
+    if arguments.name is None:
+        print(weights.data_dir() / "weights")
+        return 0
+    spec = find(arguments.name)
+    files = [path for part in spec.parts if (path := weights.find_file(spec, part.name))]
+    print(files[0].parent if files else weights.model_dir(spec))
     return 0
 
 

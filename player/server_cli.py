@@ -68,6 +68,8 @@ def describe(report: StatusReport) -> Iterator[RenderableType]:
     """For people: the server in two lines, then a table of its sessions."""
     from rich.table import Table
 
+    from engines.base import MEASURING
+
     workers = f"{report.workers} worker{'' if report.workers == 1 else 's'}"
     yield f"drba-server {report.version}, process {report.pid}, up {duration(report.uptime_s)}, {workers}"
     malformed = f", {report.malformed} malformed messages" if report.malformed else ""
@@ -81,7 +83,8 @@ def describe(report: StatusReport) -> Iterator[RenderableType]:
         if session.card:
             made += f", card {session.card}"
         if session.building:
-            made += f", building {session.building} {session.progress:.0%}"
+            measuring = session.building == MEASURING
+            made += ", measuring networks" if measuring else f", building {session.building} {session.progress:.0%}"
         if session.transport != "shared":
             made += ", frames in messages"
         table.add_row(

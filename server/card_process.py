@@ -43,7 +43,7 @@ OpenRenderer = Callable[[StreamSpec], StreamRenderer]
 def open_renderer(spec: StreamSpec) -> StreamRenderer:
     import engines
 
-    return engines.open_renderer(spec)
+    return engines.open_renderer(spec, at_once=True)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import TypeVar
 import zmq
 
 from drba.errors import ProtocolError, ServerError
+from engines.base import MEASURING
 
 from .deadline import Deadline
 from .messages import Goodbye, Message, Status, StatusReport, Stop
@@ -51,7 +52,8 @@ def describe_status(report: StatusReport | None) -> str:
         if session.card:
             made += f", card {session.card}"
         if session.building:
-            made += f", building {session.building} {session.progress:.0%}"
+            measuring = session.building == MEASURING
+            made += ", measuring networks" if measuring else f", building {session.building} {session.progress:.0%}"
         lines.append(f"  session {session.session} of process {session.pid or '?'}: {size}, {made}, {work}")
     return "\n".join(lines)
 

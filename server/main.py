@@ -37,7 +37,7 @@ def open_renderer(spec: StreamSpec) -> StreamRenderer:
     """The engines' renderer; imported here, on first use, so that starting up stays quick."""
     import engines
 
-    return engines.open_renderer(spec)
+    return engines.open_renderer(spec, at_once=True)
 
 
 def installed_models() -> list[str]:

@@ -25,6 +25,8 @@ def _private_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    # As if the package had no network: what plays must not depend on how fast this machine is just now.
+    os.environ["DRBA_SHIPPED_DIR"] = str(tmp_path_factory.mktemp("shipped"))
     yield
     stop_server()
 

@@ -66,6 +66,7 @@ SPECS: dict[str, IFNetSpec] = {
     "4.25.heavy": IFNetSpec((384, 256, 192, 128, 64), (16, 4)),
     "4.26": _V425,
     "4.26.heavy": IFNetSpec((192, 128, 96, 64, 32), (16, 16)),
+    "drba-small": IFNetSpec((96, 80, 64, 32), (8, 4), (16, 8, 4, 2)),
 }
 
 

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from drba.errors import EngineError
 from drba.models import find
 from engines import EngineState, Renderer, StreamSpec
+from engines.base import MEASURING
 from engines.registry import AUTO
 
 POLL_S = 0.1  # how soon the end of a build, and Ctrl+C, are noticed
@@ -33,7 +34,10 @@ def settled(renderer: R, spec: StreamSpec, say: Say = lambda text: None, stop: t
     EngineError, and it is closed, where the model that was asked for is not what renders in the end.
     """
     stop = stop or threading.Event()
-    if building := renderer.state.building:
+    building = renderer.state.building
+    if building == MEASURING:
+        say("measuring which network is fast enough first")
+    elif building:
         say(f"building {building} for films of this size first; that takes minutes, once")
     while renderer.state.building and not stop.wait(POLL_S):
         pass

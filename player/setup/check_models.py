@@ -19,6 +19,7 @@ MEASURE_S = 1.0
 MEASURE_TIMEOUT_S = 90.0  # with networks to be measured first, one after the other
 #: Of the time there is, what rendering may take: decoding, hand-over and mpv want their part.
 FITTING_SHARE = 0.8
+REINSTALL = "install drba-player again"
 QUIET_SHARE = 0.8  # of the processor that rendering gets on a quiet machine, and more
 
 
@@ -35,6 +36,9 @@ def _check_model(spec: ModelSpec) -> Check:
     from drba.integrity import part_status
 
     name, remedy = f"weights:{spec.name}", f"drba models fetch {spec.name}"
+    in_package = spec.shipped and not any(weights.find_own_file(spec, part.name) for part in spec.parts)
+    if in_package:
+        remedy = REINSTALL
     try:
         parts = [part_status(spec, part, note=False) for part in spec.parts]
     except DrbaError as error:
@@ -47,7 +51,7 @@ def _check_model(spec: ModelSpec) -> Check:
         return Check(
             name, "info", "installed; no digest is known to check it by", f"drba models verify {spec.name}", data
         )
-    return Check(name, "ok", "installed and as it should be", data=data)
+    return Check(name, "ok", f"{'in the package' if in_package else 'installed'} and as it should be", data=data)
 
 
 def check_engine_cache() -> Iterator[Check]:
@@ -81,7 +85,7 @@ def check_auto() -> Iterator[Check]:
     """What `--model auto` has to choose from; what it chooses, and why, the measurement shows."""
     candidates = [model.name for model in installed_candidates()]
     if candidates:
-        found = f"takes the first that is fast enough: {', '.join(candidates)}, flow"
+        found = f"takes the first that is fast enough for the film: {', '.join(candidates)}, flow"
     else:
         found = "flow, since no network is installed"
     yield Check("auto", "ok", found, data={"candidates": [*candidates, "flow"]})

@@ -22,8 +22,8 @@ FITTING = "1080p"  # the size that a network must be fast enough for
 
 SETUP = f"""\
 Makes DRBA work in your own mpv: checks the machine, copies drba.lua and its options file into mpv's configuration
-folder, fetches the best network that your graphics card is fast enough for and builds its engines (without a card the
-flow-only model plays, which needs neither), then plays {TRIAL_S} s of a clip that it draws itself and says how that went.
+folder, fetches the best network that your graphics card is fast enough for and builds its engines (without a card what is in
+the package plays), then plays {TRIAL_S} s of a clip that it draws itself and says how that went.
 
 Run it again after an update, or when `drba doctor` says so: what is in place is left as it is. A file that you have
 changed is never written over, unless you say --force, and then it is kept in a backup."""
@@ -169,15 +169,16 @@ def _wanted(name: str | None) -> list[ModelSpec]:
 
     if name is not None:
         model = find(name)
-        return [model] if model.needs_weights else []
+        return [model] if model.needs_weights and not model.shipped else []
     from engines.choice import CANDIDATES
 
-    return [model for model in map(find, CANDIDATES) if all(part.digest is not None for part in model.parts)]
+    models = (model for model in map(find, CANDIDATES) if not model.shipped)
+    return [model for model in models if all(part.digest is not None for part in model.parts)]
 
 
 def _model_plan(models: Sequence[ModelSpec], *, chosen: bool) -> str:
     if not models:
-        return "fetch no network: the flow-only model needs none"
+        return f"fetch no network: {_without_download()}"
     if chosen:
         return f"fetch {models[0].name}"
     names = ", ".join(model.name for model in models)
@@ -189,11 +190,22 @@ def _fetch(models: Sequence[ModelSpec], mirror: str | None, *, choose: bool) -> 
     try:
         name = fetch_fitting(models, lambda model: _download(model, mirror), _fits if choose else lambda _: True)
     except DrbaError as error:
-        print(f"no network was fetched ({error}); the flow-only model plays")
+        print(f"no network was fetched ({error}); {_without_download()}")
         return choose
     if name is None and models:
-        print(f"no network is fast enough here at {FITTING}; the flow-only model plays")
+        print(f"none of these is fast enough here at {FITTING}; {_without_download()}")
     return True
+
+
+def _without_download() -> str:
+    """What plays without a network that was fetched."""
+    from drba import weights
+    from drba.models import models
+
+    there = [model.name for model in models() if model.shipped and weights.is_installed(model)]
+    if not there:
+        return "the flow-only model plays"
+    return f"{' or '.join(there)}, in the package, plays where it is fast enough, else the flow-only model"
 
 
 def fetch_fitting(
