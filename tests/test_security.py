@@ -471,12 +471,16 @@ SHELLS = re.compile(
 )
 
 
+#: What a process of ours hears from the one that started it, through a pipe that nobody else has.
+OWN_PIPES = {("engines/measuring.py", "pickle.load")}
+
+
 def test_no_shell_is_started_and_no_data_is_taken_for_code() -> None:
     for path in [path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")]:
         for name, call in calls(path):
             where = f"{path.relative_to(ROOT)}:{call.lineno}: {name}"
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-            assert not SHELLS.fullmatch(name), where
+            assert not SHELLS.fullmatch(name) or (path.relative_to(ROOT).as_posix(), name) in OWN_PIPES, where
             assert given.get("shell", "False") == "False", where
             assert given.get("allow_pickle", "False") == "False", where
             if name == "torch.load":
