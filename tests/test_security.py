@@ -24,8 +24,9 @@ from other_user import NOBODY, needs_root, says, start
 
 from drba import integrity
 from drba.errors import DrbaError, EngineError, InputError, ModelError, ServerError
-from drba.integrity import write_atomically
+from drba.integrity import verify, write_atomically
 from drba.kept import KeptFacts, cache_folder
+from drba.models import find
 from engines.engine_cache import EngineCache
 from player import http_connections
 from player.http_connections import MAX_CONNECTIONS, MAX_REQUEST_BYTES
@@ -398,10 +399,11 @@ def to_another_users_link(path: Path) -> None:
         (lambda: EngineCache().put({"model": "m"}, b"engine"), "cache", InputError),
         (lambda: EngineCache(Path("cache")).get({"model": "m"}), "cache", EngineError),
         (lambda: load_config(Path("config.toml")), "config.toml", InputError),
+        (lambda: verify(find("rife-4.26")), "weights/rife-4.26", ModelError),
         (log_folder, "run", ServerError),
         (default_endpoint, "run", ServerError),
     ],
-    ids=["cache", "measurements", "engines' parent", "engines", "config", "logs", "runtime"],
+    ids=["cache", "measurements", "engines' parent", "engines", "config", "weights", "logs", "runtime"],
 )
 def test_what_others_could_have_put_there_is_refused_in_one_line(
     use: Callable[[], object],
@@ -414,7 +416,8 @@ def test_what_others_could_have_put_there_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRBA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("DRBA_RUNTIME_DIR", str(tmp_path / "run"))
-    for folder in ("cache", "run"):
+    monkeypatch.setenv("DRBA_DATA_DIR", str(tmp_path))
+    for folder in ("cache", "run", "weights", "weights/rife-4.26"):
         (tmp_path / folder).mkdir(mode=0o700)
     (tmp_path / "config.toml").write_text('fps = "60"\n')
     EngineCache(tmp_path / "cache").put({"model": "m"}, b"engine")
