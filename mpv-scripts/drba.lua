@@ -25,6 +25,7 @@ local options = {
     engine = "auto",         -- how it is executed
     scale = 1.0,             -- optical flow scale: 0.5 faster, 2 finer
     quality = "auto",        -- auto, or a level for good: quality, balanced, fast, source
+    server = "",             -- whose card renders: a machine of `drba pair --list`; empty: this one's
     scdet = true,            -- find scene cuts
     scdet_threshold = 0.3,   -- 0 to 1, larger finds more
     auto = "no",             -- begin with DRBA on: no; yes, in films within the two limits that follow; always
@@ -328,6 +329,7 @@ local function start_bridge()
         args[#args + 1] = "--owned-folder"
         args[#args + 1] = owned_folder
     end
+    if options.server ~= "" then args[#args + 1] = "--server=" .. options.server end
     bridge = "starting"
     mp.command_native_async({
         name = "subprocess", args = args, playback_only = false, capture_stderr = true, capture_size = 16384,
@@ -838,7 +840,8 @@ local function page_rows(s)
     row("A/V", known(s.avsync, "%+.1f ms"))
     row("Dropped", string.format("%d by the output, %d by the decoder", s.dropped_output, s.dropped_decoder),
         s.dropped_output + s.dropped_decoder > 0 and AMBER or WHITE)
-    row("Server", s.connected == nil and "–" or (s.connected and "connected" or "not there")
+    local machine = s.server and s.server ~= "" and s.server .. ", " or ""   -- another one renders
+    row("Server", s.connected == nil and "–" or machine .. (s.connected and "connected" or "not there")
         .. string.format(", %d restart%s", s.restarts, s.restarts == 1 and "" or "s"), s.connected == false and AMBER or WHITE)
     return rows
 end
@@ -924,7 +927,7 @@ local function snapshot()
         avsync = avsync and avsync * 1000,
         dropped_output = mp.get_property_number("frame-drop-count") or 0,
         dropped_decoder = mp.get_property_number("decoder-frame-drop-count") or 0,
-        connected = stats.server_connected, restarts = stats.server_restarts or 0,
+        connected = stats.server_connected, server = stats.server, restarts = stats.server_restarts or 0,
     }
 end
 

@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from drba.errors import DrbaError
 from engines.base import MEASURING
 from server.client import Client, EngineState
+from server.keys import RemoteServer, find_server
 from server.logs import BRIDGE, log_path, rotating_handler
 
 from .film import Film, FilmRequest
@@ -29,6 +30,7 @@ from .http_server import FrameServer
 from .mpv_ipc import MpvIpc
 from .plan import Kind
 from .playhead import Playhead
+from .servers import Servers
 
 log = logging.getLogger("bridge")
 
@@ -41,13 +43,14 @@ MAX_INHERITED_FD = 1024
 class Bridge:
     """Handles the script's messages until mpv goes away."""
 
-    def __init__(self, ipc: MpvIpc, log_file: Path) -> None:
+    def __init__(self, ipc: MpvIpc, log_file: Path, remote: RemoteServer | None = None) -> None:
+        """`remote` is the server that the viewer named; None for this machine's."""
         self._ipc = ipc
         self._log_file = log_file
+        self._servers = Servers(remote)
         self._playhead = Playhead()
         self._http = FrameServer()
-        self._client: Client | None = None
-        self._connecting: asyncio.Task[Client] | None = None
+        self._client: Client | None = None  # that renders the film
         self._film: Film | None = None
         self._film_id = ""
         self._busy = asyncio.Lock()
@@ -56,7 +59,7 @@ class Bridge:
     async def run(self) -> None:
         await self._http.start()
         self._ipc.observe("time-pos", "pause", "seeking", "speed")
-        self._connecting = asyncio.ensure_future(Client.connect())  # the server starts while the film is opened
+        self._servers.start()  # while the film is opened
         statistics = self._spawn(self._send_stats())
         self._tell("ready", {"pid": os.getpid(), "log": str(self._log_file)})
         try:
@@ -68,13 +71,11 @@ class Bridge:
                 elif event["event"] == "shutdown":
                     break
         finally:
-            for task in (self._connecting, statistics, *self._tasks):
+            for task in (statistics, *self._tasks):
                 task.cancel()
             await self._http.stop()
             await self._close_film()
-            (client,) = await asyncio.gather(self._connecting, return_exceptions=True)
-            if isinstance(client, Client):
-                await client.close()
+            await self._servers.close()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
@@ -132,7 +133,10 @@ class Bridge:
         self._film, self._film_id = film, str(data.get("id", ""))
         try:
             film_id = self._film_id
-            self._notice(await film.attach(await self._connect(), lambda state: self._engine_is(film_id, state)))
+            self._client = await self._servers.client()
+            told = self._servers.second_choice(self._client)
+            self._notice(told)
+            self._notice(await film.attach(self._client, self._hearing(film_id), second_choice=bool(told)))
         except DrbaError:
             await self._close_film()
             raise
@@ -150,6 +154,9 @@ class Bridge:
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
+
+    def _hearing(self, film_id: str) -> Callable[[EngineState], None]:
+        return lambda state: self._engine_is(film_id, state)
 
     def _engine_is(self, film_id: str, state: EngineState) -> None:
         """Tell everyone what renders the film and what is being built to take over. That something is measured is not worth a
@@ -187,13 +194,20 @@ class Bridge:
             self._http.remove(film.track)
             await film.close()
 
-    async def _connect(self) -> Client:
-        """The connection to the server, made once; ServerError if none can be had, and the next film tries again."""
-        if self._client is None:
-            if self._connecting is None or (self._connecting.done() and self._connecting.exception()):
-                self._connecting = asyncio.ensure_future(Client.connect())
-            self._client = await asyncio.shield(self._connecting)
-        return self._client
+    async def _change_server(self, film: Film) -> None:
+        """Go over to the other server where the film's has been away for long, and back when it is there again."""
+        if self._client is None or self._busy.locked():
+            return
+        better = await self._servers.better_than(self._client)
+        if better is None:
+            return
+        async with self._busy:
+            if film is not self._film:
+                return
+            self._client = better
+            told = self._servers.second_choice(better)
+            self._notice(told or self._servers.back)
+            self._notice(await film.change_server(better, self._hearing(self._film_id), second_choice=bool(told)))
 
     async def _send_stats(self) -> None:
         last = None
@@ -202,6 +216,10 @@ class Bridge:
             film = self._film
             if film is None:
                 continue
+            try:
+                await self._change_server(film)
+            except DrbaError as error:
+                log.warning("the server could not be changed: %s", error)
             stats = {
                 "id": self._film_id,
                 **self._describe(film),
@@ -209,6 +227,7 @@ class Bridge:
                 **film.level_stats(),
                 "server_restarts": self._client.restarts if self._client else 0,
                 "server_connected": bool(self._client and self._client.connected),
+                "server": self._client.remote.name if self._client and self._client.remote else "",
             }
             if stats != last:
                 self._ipc.send("script-message", "drba-stats", json.dumps(stats))
@@ -224,6 +243,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--ipc", required=True, metavar="SOCKET", help="mpv's input-ipc-server")
     parser.add_argument("--owned-folder", metavar="DIR", help="folder of that socket, removed when mpv is gone")
+    parser.add_argument(
+        "--server", default="", metavar="NAME", help="the paired machine that renders (default: this one)"
+    )
     parser.add_argument("--log", metavar="FILE", type=Path, help="log file (default: bridge.log in the log folder)")
     parser.set_defaults(run=run)
 
@@ -235,7 +257,8 @@ def run(arguments: argparse.Namespace) -> int:
     handler = rotating_handler(log_file)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
-        asyncio.run(_main(arguments.ipc, log_file))
+        remote = find_server(arguments.server) if arguments.server else None
+        asyncio.run(_main(arguments.ipc, log_file, remote))
     except DrbaError as error:
         print(f"drba bridge: {error}", file=sys.stderr)
         return error.exit_status
@@ -245,7 +268,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _main(path: str, log_file: Path) -> None:
+async def _main(path: str, log_file: Path, remote: RemoteServer | None) -> None:
     ipc = await MpvIpc.connect(path)
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
@@ -253,7 +276,7 @@ async def _main(path: str, log_file: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, main.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        await Bridge(ipc, log_file).run()
+        await Bridge(ipc, log_file, remote).run()
     await ipc.close()
 
 

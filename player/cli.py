@@ -19,6 +19,7 @@ COMMANDS = {
     "models": "models_cli",
     "engines": "engines_cli",
     "bench": "bench.command",
+    "pair": "pair_cli",
     "status": "server_cli",
     "stop": "server_cli",
     "logs": "server_cli",

@@ -31,6 +31,7 @@ PROBE_S = 0.4
 PROBE_SHARE = 0.25  # of a worker's time at most
 SPARE_FOR_PROBES = 0.6  # use of the time above which there is none to spare for them
 HOPELESS, HOPELESS_S = 8.0, 300.0  # a renderer with such a use is not probed again for so long
+NETWORK_PROBE_S = 4.0  # ... but after so long where the network made it so
 HALF_SCALE = 0.5  # first guess of the cost of a network's flow scale in units of twice that scale's
 BY_HAND = "chosen by hand"
 BUSY = 1.4  # times its calm cost: something else is using the machine
@@ -84,6 +85,7 @@ class Controller:
         self._records = [_Record((worked or {}).get(level.name, 0.0)) for level in levels]
         self._late: deque[float] = deque(maxlen=LATE_FRAMES)
         self._began_at = self._entered_at = self._clean_since = self._decided_at = self._stream_at = clock()
+        self._by_network = False  # whether that was what the last in-between cost
         self._climbed = False  # whether the level was entered by a step up
         self._probed: ModelAtScale | None = None
         self._probe_at = 0.0
@@ -150,21 +152,29 @@ class Controller:
         self._late.clear()
         self._stream_at = self._clean_since = self._clock()
 
-    def rendered(self, renderer: ModelAtScale, cost_ms: float) -> None:
-        """An in-between was rendered, for the viewer or as a probe."""
+    def rendered(self, renderer: ModelAtScale, cost_ms: float, *, by_network: bool = False) -> None:
+        """An in-between was rendered, for the viewer or as a probe; `by_network`: the way to the server and back is what it
+        cost."""
         self.costs.add(renderer, cost_ms)
+        self._by_network = by_network
         if renderer is self._probed:
             cheapest = min(level.use(cost_ms) for level in self.levels if level.renderer == renderer)
             wait_s = HOPELESS_S if cheapest > HOPELESS else cost_ms / 1000 / PROBE_SHARE
+            if by_network:  # which may be fast again any moment
+                wait_s = min(wait_s, NETWORK_PROBE_S)
             self._not_before[renderer] = self._clock() + wait_s
 
-    def handed_over(self, level: Level, *, late: bool, lead_s: float) -> None:
-        """An output frame that `level` planned went to mpv, with `lead_s` of film before it is shown."""
+    def handed_over(self, level: Level, *, late: bool, lead_s: float, over_network: bool = False) -> None:
+        """An output frame that `level` planned went to mpv, with `lead_s` of film before it is shown; `over_network`: another
+        machine renders."""
         self.lead.observe(lead_s)
         now = self._clock()
         if late and level == self.level and now - self._stream_at > GRACE_S:
             self._late.append(now)
             self._clean_since = now
+            latest_ms = self.costs.latest_ms(level.renderer) if level.renderer else None
+            if over_network and level.use(latest_ms or 0.0, self._speed) < ROOM:  # rendering was not what took so long
+                self._by_network = True
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
@@ -211,6 +221,8 @@ class Controller:
         return True
 
     def _why_too_much(self, current: ModelAtScale) -> str:
+        if self._by_network:
+            return "the network is too slow for more"
         latest_ms, calm_ms = self.costs.latest_ms(current), self.costs.calm_ms(current)
         if latest_ms and calm_ms and latest_ms > BUSY * calm_ms:
             return "the machine is busy"
@@ -226,6 +238,9 @@ class Controller:
             return True
         if not can(level.renderer):
             return False
+        if self._by_network:  # which takes as long for frames of any renderer: only fewer of them help
+            frame_ms = self.costs.latest_ms(current) or 0.0
+            return level.per_s < self.level.per_s and level.use(frame_ms, self._speed) < FITS
         cost_ms = self.costs.present_ms(level.renderer)
         if cost_ms is None and (calm_ms := self.costs.calm_ms(level.renderer)) is not None:
             cost_ms = calm_ms * inflation

@@ -134,13 +134,22 @@ class Film:
             source.close()
             raise
 
-    async def attach(self, client: Client, on_engine: Callable[[EngineState], None] = lambda state: None) -> str:
+    async def attach(
+        self,
+        client: Client,
+        on_engine: Callable[[EngineState], None] = lambda state: None,
+        *,
+        second_choice: bool = False,
+    ) -> str:
         """Open the film's session at the server; until then, and without one, it plays source frames. `on_engine` hears
         what renders it, now and after every change.
 
-        Where the model cannot be had (its weights are missing) the flow-only one plays, and the reason is returned.
+        Where the model cannot be had (its weights are missing) the flow-only one plays, and the reason is returned. A
+        `second_choice` is not the server that was named: it need not have the engine that was.
         """
         self._client = client
+        engine = "auto" if second_choice else self.request.engine
+        self.spec = replace(self.spec, model=self.request.model, engine=engine)
 
         def hear(state: EngineState) -> None:
             if self._session is not None and state.model != self._laddered:  # a better one has been built meanwhile
@@ -155,9 +164,26 @@ class Film:
                 raise
             self.spec = replace(self.spec, model="flow", engine="auto")
             self._session = await client.open_session(self.spec, self._pool, on_engine=hear)
-            told = f"{error}; playing with the flow model"
+            where = f"{client.remote.name}: " if client.remote else ""
+            told = f"{where}{error}; playing with the flow model"
         self._make_levels()
         return told
+
+    async def change_server(
+        self,
+        client: Client,
+        on_engine: Callable[[EngineState], None] = lambda state: None,
+        *,
+        second_choice: bool = False,
+    ) -> str:
+        """Go on at another server; source frames until it has opened the film. Errors as of `attach`."""
+        left, self._session = self._sessions, None
+        self._sessions = self._context.sessions = Sessions(self._open_session)
+        leaving = asyncio.ensure_future(left.close())  # a server that is away keeps nobody waiting
+        try:
+            return await self.attach(client, on_engine, second_choice=second_choice)
+        finally:
+            await leaving
 
     def _make_levels(self) -> None:
         """The levels below what the film's session turned out to render with; begin with the one that worked last time."""
@@ -165,9 +191,7 @@ class Film:
         self._laddered = self._session.model
         best = ModelAtScale(self._session.model, self.spec.scale)
         self._sessions.put(best, self._session)
-        levels = ladder(
-            best.model, best.scale, self.source_rate, self.rate, self.info.layout, workers=default_workers()
-        )
+        levels = ladder(best.model, best.scale, self.source_rate, self.rate, self.info.layout, workers=self._workers)
         known = self._memory.recall(self._kind)
         names = [level.name for level in levels]
         start = names.index(known.level) if known.level in names else 0
@@ -178,9 +202,15 @@ class Film:
         self._context.controller = controller
 
     @property
+    def _workers(self) -> int:
+        """In-betweens that the server renders at once."""
+        return self._client.workers or default_workers()
+
+    @property
     def _kind(self) -> str:
         best = ModelAtScale(self.model, self.spec.scale)
-        return film_kind(best, self.source_rate, self.rate, self.info.layout)
+        place = self._client.remote.name if self._client.remote else ""
+        return film_kind(best, self.source_rate, self.rate, self.info.layout, place)
 
     async def _open_session(self, renderer: ModelAtScale) -> Session:
         engine = self.spec.engine if renderer.model == self.model else "auto"

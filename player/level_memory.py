@@ -29,11 +29,12 @@ class Remembered:
     worked: Mapping[str, float] = field(default_factory=dict)
 
 
-def film_kind(renderer: ModelAtScale, source: Fraction, output: Fraction, layout: FrameLayout) -> str:
-    """What a memory is of: this machine, the best renderer, the picture's size and both rates."""
+def film_kind(renderer: ModelAtScale, source: Fraction, output: Fraction, layout: FrameLayout, server: str = "") -> str:
+    """What a memory is of: this machine and the one that renders, the best renderer, the picture's size and both rates."""
     size = f"{layout.width}x{layout.height}/{layout.format.name}"
     rates = f"{float(source):.3f}-{float(output):.3f}"
-    return f"{platform.node()}/{os.cpu_count()}/{renderer.model}/{renderer.scale:g}/{size}/{rates}"
+    at = f"@{server}" if server else ""
+    return f"{platform.node()}{at}/{os.cpu_count()}/{renderer.model}/{renderer.scale:g}/{size}/{rates}"
 
 
 class LevelMemory:

@@ -94,6 +94,12 @@ OPTIONS = (
         "auto (as good as the machine can do just now), or a level for good: quality, balanced, fast, source",
         metavar="MODE",
     ),
+    Option(
+        "server",
+        "",
+        "whose card renders: a machine of `drba pair --list`, by name or tcp://HOST:PORT; empty: this one's",
+        metavar="NAME",
+    ),
     Option("scdet", True, "find scene cuts and do not interpolate across them"),
     Option(
         "scdet_threshold",
@@ -181,10 +187,15 @@ def resolve(arguments: argparse.Namespace, config: dict[str, Value]) -> dict[str
 
 
 def check_choices(values: dict[str, Value]) -> None:
-    """ModelError or InputError for a model or rate that cannot exist or an engine that cannot work."""
+    """ModelError or InputError for a model or rate that cannot exist, an engine that cannot work, a server that is not paired."""
     if values["model"] != "auto":
         find(str(values["model"]))
-    check_engine(str(values["engine"]))
+    if values["server"]:
+        from server.keys import find_server  # with ZeroMQ, which nobody else needs here
+
+        find_server(str(values["server"]))  # which engines it has, it says itself
+    else:
+        check_engine(str(values["engine"]))
     auto = str(values.get("auto", "no"))
     if auto not in AUTO:
         raise InputError(f"auto = {auto!r}; expected one of {', '.join(AUTO)}")

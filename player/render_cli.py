@@ -15,6 +15,7 @@ from pathlib import Path
 import drba
 from drba.errors import DrbaError, InputError
 from engines import check_engine
+from server.keys import find_server
 
 from . import options
 from .cluster import Cluster
@@ -40,7 +41,7 @@ ALIASES = {
 }
 #: What means something else here: there is no display.
 HELPS = {"fps": "frames a second of the output: 60, 60000/1001, 59.94, 2.5x (default: twice the film's)"}
-LEFT_OUT = ("quality",)  # which is about keeping up
+LEFT_OUT = ("quality", "server")  # the first is about keeping up, the second has a form of its own
 DESCRIPTION = """\
 Render a film with in-between frames that keep the animators' rhythm. Sound, subtitles, fonts, chapters and colours of
 the source are kept. What an interrupted render has made is kept too: --resume goes on."""
@@ -114,8 +115,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--server",
         nargs="?",
         const="",
-        metavar="ENDPOINT",
-        help="let a drba-server render (ipc://PATH or tcp://ADDRESS:PORT; without one, your own)",
+        metavar="NAME",
+        help="let a drba-server render: a machine of `drba pair --list`, or without NAME your own",
     )
     running.add_argument(
         "--cluster",
@@ -226,7 +227,8 @@ def make_request(arguments: argparse.Namespace, source: str) -> RenderRequest:
     if arguments.times is not None and arguments.fps is not None:
         raise InputError("--times and --fps were both given; choose one")
     values = options.resolve(arguments, {})  # not the player's config file: a command says all that it renders
-    check_engine(str(values["engine"]))
+    if not arguments.server:  # else it knows which engines it has
+        check_engine(str(values["engine"]))
     return RenderRequest(
         path=source,
         fps=f"{arguments.times}x" if arguments.times is not None else str(values["fps"]),
@@ -254,10 +256,12 @@ def _files(arguments: argparse.Namespace) -> tuple[list[str], str]:
 
 
 def _server(value: str | None) -> str | None:
-    if value and "://" not in value:
-        raise InputError(
-            f"--server {value!r}: expected ipc://PATH or tcp://ADDRESS:PORT; write --server last to use your own"
-        )
+    """InputError for a server that cannot be: most likely the file after --server was taken for it."""
+    if value and not value.startswith("ipc://"):
+        try:
+            find_server(value)
+        except InputError as error:
+            raise InputError(f"{error}; write --server last to use your own") from error
     return value
 
 

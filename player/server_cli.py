@@ -32,6 +32,7 @@ mpv). -f goes on showing what is added until Ctrl-C."""
 
 def add_parser(subparsers: Any) -> None:
     status = subparsers.add_parser("status", help="what the background server does", description=STATUS)
+    status.add_argument("--server", metavar="NAME", help="of another machine (`drba pair --list`) instead of this one")
     status.set_defaults(run=run_status)
     stop = subparsers.add_parser("stop", help="end the background server", description=STOP)
     stop.set_defaults(run=run_stop)
@@ -53,8 +54,9 @@ def run_status(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from server.control import server_status
+    from server.keys import find_server
 
-    report = server_status()
+    report = server_status(remote=find_server(arguments.server) if arguments.server else None)
     if report is None:
         print("no server is running")
         return 0

@@ -22,6 +22,7 @@ SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
 #: Each time that a request is not worth making, what is known of the latency is believed a little less: else one slow second
 #: would keep everything from being asked for ever.
 DOUBT = 0.98
+NETWORK_DOUBT = 0.9  # a network changes its speed faster than a machine does
 
 
 @dataclass
@@ -52,6 +53,25 @@ class Sessions:
     def ready(self, renderer: ModelAtScale | None) -> bool:
         session = self.get(renderer)
         return session is not None and session.ready
+
+    def answers(self, renderer: ModelAtScale | None) -> bool:
+        """Whether a request would be answered: a server that has stalled is as good as none."""
+        session = self.get(renderer)
+        return session is not None and session.answers
+
+    def heard(self, renderer: ModelAtScale | None) -> bool:
+        """Whether what is late now is late for the level that was chosen."""
+        session = self.get(renderer)
+        return session is not None and session.heard
+
+    def over_network(self, renderer: ModelAtScale | None) -> bool:
+        session = self.get(renderer)
+        return session is not None and session.outgoing is not None
+
+    def room(self, renderer: ModelAtScale | None) -> bool:
+        """Whether one more request makes sense."""
+        session = self.get(renderer)
+        return session is not None and session.room
 
     def want(self, renderers: Iterable[ModelAtScale]) -> None:
         """Have these open, in the background; what could not be opened once is not tried again for this film."""
@@ -91,7 +111,8 @@ class Sessions:
     # --- latency ------------------------------------------------------------------------------------------------------
 
     def latency_s(self, renderer: ModelAtScale) -> float:
-        return self._places[renderer].latency_s
+        place = self._places.get(renderer)
+        return place.latency_s if place else FIRST_LATENCY_S
 
     def answered(self, renderer: ModelAtScale, result: RenderResult) -> None:
         if (place := self._places.get(renderer)) is not None:
@@ -100,7 +121,8 @@ class Sessions:
 
     def doubt(self, renderer: ModelAtScale) -> None:
         """A request was not made, for its answer would be late."""
-        self._places[renderer].latency_s *= DOUBT
+        if (place := self._places.get(renderer)) is not None:
+            place.latency_s *= NETWORK_DOUBT if self.over_network(renderer) else DOUBT
 
 
 async def _close(session: Session) -> None:

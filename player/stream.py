@@ -36,6 +36,8 @@ SLOT_POLL_S = 0.002
 #: without in-betweens.
 LEAD_WITHOUT_SERVER_S = 0.5
 SERVER_POLL_S = 0.02
+#: Slots that in-betweens leave to source frames: a server that does not answer must not stop the decoder.
+SLOTS_FOR_SOURCE = 8
 PROBE_TIME = 1.25  # of the in-between that a probe renders
 
 
@@ -69,6 +71,10 @@ class StreamContext:
     generation: int = 0
     queued: int = 0  # output frames planned and not yet handed over
     on_level: Callable[[], None] = field(default=lambda: None)  # the level has changed
+
+    def workers_of(self, renderer: ModelAtScale) -> int:
+        """In-betweens of a renderer that are made at once, as its levels have it."""
+        return next((level.workers for level in self.controller.levels if level.renderer == renderer), 1)
 
     def next_generation(self) -> int:
         self.generation += 1
@@ -140,13 +146,18 @@ class OutputStream:
         self._window.clear()
 
     def _control(self, job: Job, late: bool) -> None:
-        """Have the controller see a frame that is being handed over. One that is late because the server is away says nothing
-        about the level."""
+        """Have the controller see a frame that is being handed over. What is late, and a buffer that shrinks, while nothing is
+        heard of the server say nothing about the level."""
         context, controller = self._context, self._context.controller
-        late = late and context.sessions.ready(job.level.renderer)
-        controller.handed_over(job.level, late=late, lead_s=self._lead_s(job.plan.number))
         before = controller.level
-        if controller.decide(context.playhead.speed, context.sessions.ready):
+        heard = before.renderer is None or context.sessions.heard(before.renderer)
+        controller.handed_over(
+            job.level,
+            late=late and heard,
+            lead_s=self._lead_s(job.plan.number),
+            over_network=context.sessions.over_network(before.renderer),
+        )
+        if heard and controller.decide(context.playhead.speed, context.sessions.ready):
             log.info("level: %s (%s)", controller.level.name, controller.why)
             renderer = before.renderer
             if (
@@ -234,10 +245,12 @@ class OutputStream:
                 await self._server_or_need(level.renderer, drawn[0].number)
                 for plan in drawn:
                     if plan.time not in outputs and self._worth_asking(level.renderer, plan.number):
-                        outputs[plan.time] = await self._output_slot()
+                        slot = await self._output_slot(level.renderer, plan.number)
+                        if slot is not None:
+                            outputs[plan.time] = slot
                 if outputs:
                     answer = self._ask(level.renderer, triplet, outputs)
-                elif sessions.ready(level.renderer):
+                elif sessions.answers(level.renderer):
                     sessions.doubt(level.renderer)
             for plan in triplet.outputs:
                 output = outputs.get(plan.time) if answer is not None and plan.time is not None else None
@@ -254,7 +267,7 @@ class OutputStream:
     async def _server_or_need(self, renderer: ModelAtScale, number: int) -> None:
         """Wait until the server is there, or mpv needs the frame soon."""
         context = self._context
-        while (session := context.sessions.get(renderer)) is None or not session.ready:
+        while (session := context.sessions.get(renderer)) is None or not session.answers:
             if session is not None:
                 session.wake()
             if not context.playhead.known or self._lead_s(number) < LEAD_WITHOUT_SERVER_S:
@@ -264,7 +277,9 @@ class OutputStream:
     def _worth_asking(self, renderer: ModelAtScale, number: int) -> bool:
         """Whether it can be ready: what cannot is not begun, so that the frames after it can be."""
         sessions = self._context.sessions
-        return sessions.ready(renderer) and self._slack_s(number) > sessions.latency_s(renderer)
+        if not (sessions.answers(renderer) and sessions.room(renderer)):
+            return False
+        return self._slack_s(number) > sessions.latency_s(renderer)
 
     def _ask(
         self, renderer: ModelAtScale, triplet: PlannedTriplet[SourceSlot], outputs: Mapping[float | None, int]
@@ -294,20 +309,27 @@ class OutputStream:
         if not answer.cancelled() and answer.exception() is None:
             context, result = self._context, answer.result()
             context.sessions.answered(renderer, result)
-            context.controller.rendered(renderer, result.render_ms / count)
+            # A network that takes longer than a worker is what sets the pace: there is one of it for all workers.
+            link_ms = result.link_ms * context.workers_of(renderer)
+            pace_ms = max(result.render_ms, link_ms)
+            context.controller.rendered(renderer, pace_ms / count, by_network=link_ms > result.render_ms)
             if renderer == context.controller.level.renderer:  # else a probe's
                 context.stats.rendered(result.render_ms / count)
 
     def _probe(self, triplet: PlannedTriplet[SourceSlot]) -> None:
         """Have another level's renderer measured, if the controller wants to know; the picture is thrown away."""
         context = self._context
-        if not triplet.moving or (renderer := context.controller.probe(context.sessions.ready)) is None:
+        if not triplet.moving or (renderer := context.controller.probe(context.sessions.answers)) is None:
             return
-        if (slot := context.pool.acquire()) is not None:
+        if context.sessions.room(renderer) and (slot := context.pool.acquire()) is not None:
             self._ask(renderer, triplet, {PROBE_TIME: slot})
             context.pool.release(slot)
 
-    async def _output_slot(self) -> int:
-        while (slot := self._context.pool.acquire()) is None:
+    async def _output_slot(self, renderer: ModelAtScale, number: int) -> int | None:
+        """None where one is free too late for the in-between to be ready in time."""
+        pool = self._context.pool
+        while pool.free_slots <= SLOTS_FOR_SOURCE or (slot := pool.acquire()) is None:
+            if not self._worth_asking(renderer, number):
+                return None
             await asyncio.sleep(SLOT_POLL_S)
         return slot

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import zmq.asyncio
 
-from drba.errors import ServerError
+from drba.errors import InputError, ServerError
 from engines.base import EngineState as EngineState
 from engines.base import StreamSpec as StreamSpec
 
@@ -22,12 +22,14 @@ from .client_session import Link
 from .client_session import RenderResult as RenderResult
 from .client_session import RequestDropped as RequestDropped
 from .client_session import Session as Session
-from .connection import Connection
+from .connection import Connection, OnSent, Pack
 from .control import listening
 from .control import server_status as server_status
 from .control import stop_server as stop_server
 from .deadline import Deadline
+from .keys import TCP, RemoteServer
 from .launch import Launched, reap, server_command
+from .outgoing import Throughput
 from .protocol import Buffer
 from .runtime import default_endpoint, socket_path
 from .shared import FramePool as FramePool
@@ -39,6 +41,8 @@ EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
 OPEN_TIMEOUT_S = 120.0  # to load a model, with PyTorch from a slow disk
 RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # before another attempt to get a server back; doubled each time
+REMOTE_TIMEOUT_S = 2.0  # for a server of another machine to answer a new connection
+REMOTE_RETRY_S = 0.5  # between two attempts: the network may be back any moment
 STABLE_S = 10.0  # a server that lived so long did not die of what it was asked first
 
 
@@ -49,16 +53,26 @@ class Client:
     `restarts` counts the times another server process took the place of the last one, also after an idle time.
     """
 
-    def __init__(self, endpoint: str | None, start: bool, command: Sequence[str] | None) -> None:
+    def __init__(
+        self, endpoint: str | None, start: bool, command: Sequence[str] | None, remote: RemoteServer | None = None
+    ) -> None:
         """Use `connect` instead."""
+        if remote is None and endpoint is not None and endpoint.startswith(TCP):
+            raise InputError(
+                f"server {endpoint}: plain TCP is not used; pair with that machine (drba pair) and name it"
+            )
         self.restarts = 0
-        self._endpoint = endpoint or default_endpoint()
-        self._start = start
+        self.remote = remote
+        self._endpoint = remote.endpoint if remote else endpoint or default_endpoint()
+        self._start = start and remote is None
+        self._last_retry_s = REMOTE_RETRY_S if remote else LAST_RETRY_S
+        self._attempt_s = REMOTE_TIMEOUT_S if remote else CONNECT_TIMEOUT_S
         self._command = list(command) if command else server_command(endpoint)
         self._context = zmq.asyncio.Context(io_threads=1)
         self._identity = b"c" + secrets.token_bytes(15)  # a routing id must not begin with NUL
         self._connection: Connection | None = None
         self._welcome: m.Welcome | None = None
+        self._throughput = Throughput()  # of the network, to a remote server
         self._sessions: dict[int, Session] = {}
         self._session_ids = 0
         self._connected = asyncio.Event()
@@ -75,10 +89,12 @@ class Client:
         endpoint: str | None = None,
         start: bool = True,
         command: Sequence[str] | None = None,
+        remote: RemoteServer | None = None,
         timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> Client:
-        """Connect to the running server, or `start` one with `command`; ServerError if neither works in time."""
-        client = cls(endpoint, start, command)
+        """Connect to the running server, or `start` one with `command`; or to the `remote` one, which nobody starts from here.
+        ServerError if there is none in time, InputError for an endpoint that is not used without keys."""
+        client = cls(endpoint, start, command, remote)
         try:
             await client._establish(Deadline(timeout_s))
         except BaseException:
@@ -104,6 +120,11 @@ class Client:
     @property
     def server_version(self) -> str:
         return self._welcome.version if self._welcome else ""
+
+    @property
+    def workers(self) -> int | None:
+        """Requests that the server renders at once."""
+        return self._welcome.workers if self._welcome else None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -138,7 +159,15 @@ class Client:
         deadline = Deadline(timeout_s)
         await self.wait_connected(deadline.remaining_s)
         self._session_ids += 1
-        link = Link(self._send, self._reopen, lambda session_id: self._sessions.pop(session_id, None), self._stalled)
+        link = Link(
+            self._send,
+            self._send_packed if self.remote else None,
+            self._reopen,
+            lambda session_id: self._sessions.pop(session_id, None),
+            self._stalled,
+            self._throughput if self.remote else None,
+            self._quiet,
+        )
         session = Session(self._session_ids, spec, pool, link, on_engine)
         self._sessions[session.id] = session
         try:
@@ -169,7 +198,13 @@ class Client:
         """Connect, starting a server where there is none. Leaves no connection behind when it fails."""
         while True:
             connection = Connection(
-                self._context, self._endpoint, self._identity, self._on_message, self._on_stalled, self._on_lost
+                self._context,
+                self._endpoint,
+                self._identity,
+                self._on_message,
+                self._on_stalled,
+                self._on_lost,
+                self.remote,
             )
             try:
                 welcome = await self._find_or_start(connection, deadline)
@@ -186,6 +221,13 @@ class Client:
         self._connected.set()
 
     async def _find_or_start(self, connection: Connection, deadline: Deadline) -> m.Welcome:
+        if self.remote is not None:
+            if welcome := await connection.greet(deadline.at_most(REMOTE_TIMEOUT_S)):
+                return welcome
+            raise ServerError(
+                f"{self.remote.name} ({self._endpoint}) does not answer: it is off, drba-server --listen does not run there, "
+                "or it is no longer paired with this machine"
+            )
         path = socket_path(self._endpoint)
         if path is None or listening(str(path)):  # else there is nobody to wait for
             welcome = await connection.greet(deadline.at_most(EXISTING_TIMEOUT_S))
@@ -219,13 +261,22 @@ class Client:
     def _stalled(self) -> bool:
         return self._connection is not None and self._connection.stalled
 
+    def _quiet(self) -> bool:
+        return self._connection is not None and self._connection.quiet
+
     def _send(self, message: m.Message, payloads: Sequence[Buffer]) -> None:
         if self._connection is not None:
             self._connection.send(message, payloads)
 
+    def _send_packed(self, message: m.Message, pack: Pack, on_sent: OnSent) -> None:
+        if self._connection is not None:
+            self._connection.send_packed(message, pack, on_sent)
+
     def _on_message(self, message: m.Message, payloads: Sequence[memoryview]) -> None:
         if isinstance(message, m.Goodbye):
             self._server_left(f"the server has ended ({message.reason})")
+            if self.remote is not None:  # nobody starts that one from here: it is looked for until it is back
+                self._wake()
             return
         session_id = getattr(message, "session", None)
         if session_id is None:
@@ -284,12 +335,13 @@ class Client:
             await self._disconnect()
             while not self._connected.is_set():
                 await asyncio.sleep(self._retry_s)
-                self._retry_s = min(max(self._retry_s * 2, FIRST_RETRY_S), LAST_RETRY_S)
+                self._retry_s = min(max(self._retry_s * 2, FIRST_RETRY_S), self._last_retry_s)
                 try:
-                    await self._establish(Deadline(CONNECT_TIMEOUT_S))
+                    await self._establish(Deadline(self._attempt_s))
                 except ServerError as error:
+                    if str(error) != self._why_not:  # once, though another machine may be off for hours
+                        log.warning("%s; trying again", error)
                     self._why_not = str(error)
-                    log.warning("%s; trying again in %.1f s", error, self._retry_s)
         finally:
             self._reconnecting = None
         log.info("connected to the server again, process %s", self.server_pid)

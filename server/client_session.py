@@ -6,28 +6,39 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from drba.errors import DrbaError, InputError, ModelError, ServerError
+from drba.errors import DrbaError, InputError, ModelError, ProtocolError, ServerError
 from engines.base import EngineState, StreamSpec
 
 from . import messages as m
 from .deadline import Deadline
+from .frame_codec import RAW, decode, parts_per_frame, split
 from .known import KnownFrames
+from .outgoing import Outgoing, Packed, Throughput, pack
 from .protocol import Buffer
 from .shared import FramePool
 
 MAX_RESENDS = 3  # of one request that the server lacks frames of; more means that the two ends do not agree
+#: Requests unanswered over a network, beyond which no film needs one more: they would only be late, and keep newer ones waiting.
+MAX_ON_NETWORK = 8
+SLOW_MS = 250.0  # that a request keeps the network busy: then silence is no stall, but how that network is
+STALL_POLL_S = 0.05
 CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still write into slots
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a session needs of its client: to send, to be opened again, to be forgotten, to know a hanging server."""
+    """What a session needs of its client: to send, to be opened again, to be forgotten, to know a hanging server.
+    `send_packed` (a thread makes the payloads) and `throughput` are there over a network."""
 
     send: Callable[[m.Message, Sequence[Buffer]], None]
+    send_packed: Callable[[m.Message, Callable[[], Packed], Callable[[Packed], None]], None] | None
     ask_reopen: Callable[[], None]
     forget: Callable[[int], object]
     stalled: Callable[[], bool]
+    throughput: Throughput | None = None
+    quiet: Callable[[], bool] = lambda: False
 
 
 class RequestDropped(ServerError):
@@ -44,12 +55,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class RenderResult:
-    """The frames are in the slots given as `outputs`. `render_ms` was spent by a worker, `round_trip_ms` seen here."""
+    """The frames are in the slots given as `outputs`. `render_ms` was spent by a worker, `round_trip_ms` seen here. `link_ms`
+    is how long the request or its answer, whichever is longer, keeps the network busy; 0 on one machine."""
 
     generation: int
     outputs: tuple[int, ...]
     render_ms: float
     round_trip_ms: float
+    link_ms: float = 0.0
 
 
 @dataclass
@@ -61,6 +74,7 @@ class _Pending:
     outputs: tuple[int, ...]
     answer: asyncio.Future[RenderResult]
     asked_s: float
+    link_ms: float = 0.0
     resends: int = 0
     parked: bool = False  # waits for the session to be opened again
 
@@ -92,6 +106,9 @@ class Session:
         self._why_not = "the session is being opened"
         self._opening: asyncio.Future[None] | None = None
         self._known: KnownFrames[None] = KnownFrames(1)
+        self.outgoing: Outgoing | None = None  # over a network
+        self._link_ms = 0.0  # of the newest request
+        self._unpacking: set[asyncio.Task[None]] = set()
         self._pending: dict[int, _Pending] = {}
         self._requests = 0
         self._settled = asyncio.Event()
@@ -118,12 +135,34 @@ class Session:
         """Requests without an answer; their slots are retained."""
         return len(self._pending)
 
+    @property
+    def room(self) -> bool:
+        """Whether one more request makes sense."""
+        return self.outgoing is None or len(self._pending) < MAX_ON_NETWORK
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is open and the server answers; while not, every request fails."""
+        return self.ready and not self._link.stalled()
+
+    @property
+    def heard(self) -> bool:
+        """Whether what is late now says something about the level: not while the network stalls."""
+        stalls = self.outgoing is not None and self._link_ms < SLOW_MS and self._link.quiet()
+        return self.answers and not stalls
+
     async def wait_ready(self, timeout_s: float) -> None:
         """Until requests can be made (again): for programs that would rather wait than go on without. ServerError."""
         if not self.ready and not self._closed:
             self._link.ask_reopen()
+        deadline = Deadline(timeout_s)
         try:
-            await asyncio.wait_for(self._ready.wait(), timeout_s)
+            while not self.answers:
+                await asyncio.wait_for(self._ready.wait(), deadline.remaining_s)
+                if self._link.stalled():
+                    if deadline.passed:
+                        raise ServerError(f"the server did not answer within {timeout_s:g} s")
+                    await asyncio.sleep(STALL_POLL_S)
         except asyncio.TimeoutError:
             raise ServerError(f"the session was not ready within {timeout_s:g} s: {self._why_not}") from None
 
@@ -168,6 +207,7 @@ class Session:
             times=tuple(map(float, times)),
             attached=(),
             output_slots=(),
+            encoding=RAW,
         )
         message.check()
         slot_of = {frame.number: frame.slot for frame in frames}
@@ -216,6 +256,7 @@ class Session:
         except asyncio.TimeoutError:
             pass
         finally:
+            await asyncio.gather(*self._unpacking, return_exceptions=True)
             self.lose("the session is closed")
             self._link.forget(self.id)
 
@@ -250,7 +291,7 @@ class Session:
             engine=spec.engine,
             scale=float(spec.scale),
             linear=spec.linear,
-            shared=self.pool.shared,
+            shared=None if self._link.send_packed else self.pool.shared,
         )
 
     def take(self, message: m.Message, payloads: Sequence[memoryview]) -> None:
@@ -260,6 +301,9 @@ class Session:
                 self._opened(message)
             case m.Rendered():
                 self._rendered(message, payloads)
+            case m.Received():
+                if self.outgoing is not None:
+                    self.outgoing.arrived((self.id, message.request), message.at_ms / 1000)
             case m.Engine():
                 self._engine_is(
                     EngineState(message.model, message.engine, message.note, message.building, message.progress)
@@ -295,6 +339,8 @@ class Session:
     def _opened(self, message: m.Opened) -> None:
         self.transport = message.transport
         self._known = KnownFrames(self.pool.slots if message.transport == "shared" else m.INLINE_FRAMES)
+        throughput = self._link.throughput
+        self.outgoing = None if throughput is None else Outgoing(throughput)
         self._ready.set()
         if self.generation:
             self._link.send(m.Cancel(self.id, self.generation), ())
@@ -320,19 +366,31 @@ class Session:
         """Send a request with the frames that the server lacks."""
         inline = self.transport == "inline"
         attached: list[tuple[int, int]] = []
-        payloads: list[Buffer] = []
+        frames: list[Buffer] = []
         frame_bytes = self.spec.layout.frame_bytes
         for number, slot in pending.slot_of.items():
             if self._known.holds(number, None if inline else slot):
                 continue
             self._known.put(number, None, slot=None if inline else slot)
-            attached.append((number, len(payloads) if inline else slot))
+            attached.append((number, len(frames) if inline else slot))
             if inline:
-                payloads.append(self.pool.buffer(slot)[:frame_bytes])
+                frames.append(self.pool.buffer(slot)[:frame_bytes])
         if not inline:
             self._known.forget_slots(pending.outputs)
         output_slots = () if inline else pending.outputs
-        self._link.send(replace(pending.message, attached=tuple(attached), output_slots=output_slots), payloads)
+        message = replace(pending.message, attached=tuple(attached), output_slots=output_slots)
+        outgoing, send_packed = self.outgoing, self._link.send_packed
+        if outgoing is None or send_packed is None or not frames:
+            self._link.send(message, [part for frame in frames for part in split(frame)])
+            return
+        encoding, trial = outgoing.next()
+
+        def sent(packed: Packed) -> None:
+            outgoing.sent((self.id, message.request), packed)
+            pending.link_ms = outgoing.send_ms(packed)
+
+        work = partial(pack, frames, self.spec.layout, encoding, trial=trial)
+        send_packed(replace(message, encoding=encoding), work, sent)
 
     def _need(self, message: m.Need) -> None:
         pending = self._pending.get(message.request)
@@ -356,19 +414,54 @@ class Session:
         pending = self._pending.get(message.request)
         if pending is None:
             return
-        frame_bytes = self.spec.layout.frame_bytes
-        expected = [frame_bytes] * (len(pending.outputs) if self.transport == "inline" else 0)
-        found = [payload.nbytes for payload in payloads]
-        if found == expected:
-            for slot, payload in zip(pending.outputs, payloads, strict=False):  # none when memory is shared
-                self.pool.buffer(slot)[:frame_bytes] = payload
-        self._settle(message.request)
-        if found != expected:
-            _fail(pending.answer, ServerError(f"the server sent frames of {found} bytes, expected {expected}"))
+        if self.transport == "shared" and not payloads:
+            self._finish(message, None)
+            return
+        if message.encoding == RAW:
+            self._finish(message, self._take_frames(pending, message, payloads))
+            return
+        self.pool.retain(*pending.outputs)  # a thread writes to them, even if the request is settled meanwhile
+        unpacking = asyncio.ensure_future(self._unpack(pending, message, payloads))
+        self._unpacking.add(unpacking)
+        unpacking.add_done_callback(self._unpacking.discard)
+
+    async def _unpack(self, pending: _Pending, message: m.Rendered, payloads: Sequence[memoryview]) -> None:
+        try:
+            error = await asyncio.to_thread(self._take_frames, pending, message, payloads)
+        finally:
+            self.pool.release(*pending.outputs)
+        self._finish(message, error)
+
+    def _take_frames(
+        self, pending: _Pending, message: m.Rendered, payloads: Sequence[memoryview]
+    ) -> ServerError | None:
+        """Put an answer's frames into their slots; the error if they are none."""
+        layout, frames = self.spec.layout, pending.outputs if self.transport == "inline" else ()
+        count = parts_per_frame(layout.frame_bytes)
+        if len(payloads) != count * len(frames):
+            return ServerError(
+                f"the server sent {len(payloads)} payloads, expected {count} for each of {len(frames)} frames"
+            )
+        try:
+            for place, slot in enumerate(frames):
+                parts = payloads[place * count : (place + 1) * count]
+                decode(parts, message.encoding, layout, self.pool.buffer(slot)[: layout.frame_bytes])
+        except ProtocolError as error:
+            return ServerError(f"the server sent a frame that cannot be read: {error}")
+        return None
+
+    def _finish(self, message: m.Rendered, error: ServerError | None) -> None:
+        pending = self._settle(message.request)
+        if pending is None:
+            return
+        self._link_ms = max(pending.link_ms, message.send_ms)
+        if error is not None:
+            _fail(pending.answer, error)
         elif not pending.answer.done():
             round_trip_ms = (time.perf_counter() - pending.asked_s) * 1000
-            result = RenderResult(message.generation, pending.outputs, message.render_ms, round_trip_ms)
-            pending.answer.set_result(result)
+            pending.answer.set_result(
+                RenderResult(message.generation, pending.outputs, message.render_ms, round_trip_ms, self._link_ms)
+            )
 
     def _settle(self, request: int) -> _Pending | None:
         """The request has its answer, or never will: its slots are the caller's alone again."""

@@ -8,10 +8,12 @@ from typing import TypeVar
 
 import zmq
 
-from drba.errors import ProtocolError, ServerError
+from drba.errors import InputError, ProtocolError, ServerError
 from engines.base import MEASURING
 
+from .curve import secure_client
 from .deadline import Deadline
+from .keys import TCP, RemoteServer, identity
 from .messages import Goodbye, Message, Status, StatusReport, Stop
 from .protocol import parse_reply, serialize
 from .runtime import default_endpoint, socket_path
@@ -23,9 +25,12 @@ LOOK_S = 0.2  # how often to see whether it is still there while it does not ans
 M = TypeVar("M", bound=Message)
 
 
-def server_status(endpoint: str | None = None, timeout_s: float = TIMEOUT_S) -> StatusReport | None:
-    """What the server says of itself; None if none is running. ServerError if it does not answer."""
-    return _ask(Status(), StatusReport, endpoint, timeout_s)
+def server_status(
+    endpoint: str | None = None, timeout_s: float = TIMEOUT_S, remote: RemoteServer | None = None
+) -> StatusReport | None:
+    """What the server, this user's or a `remote` one, says of itself; None if none is running. ServerError if it does not
+    answer, which is all that is known of one on another machine."""
+    return _ask(Status(), StatusReport, endpoint, timeout_s, remote)
 
 
 def stop_server(endpoint: str | None = None, timeout_s: float = STOP_TIMEOUT_S) -> bool:
@@ -58,14 +63,21 @@ def describe_status(report: StatusReport | None) -> str:
     return "\n".join(lines)
 
 
-def _ask(question: Message, answer: type[M], endpoint: str | None, timeout_s: float) -> M | None:
-    endpoint = endpoint or default_endpoint()
+def _ask(
+    question: Message, answer: type[M], endpoint: str | None, timeout_s: float, remote: RemoteServer | None = None
+) -> M | None:
+    endpoint = remote.endpoint if remote else endpoint or default_endpoint()
+    if remote is None and endpoint.startswith(TCP):
+        raise InputError(f"server {endpoint}: plain TCP is not used; expected ipc://PATH, or drba status --server NAME")
     path = socket_path(endpoint)
     if path is not None and not listening(str(path)):
         return None
     deadline = Deadline(timeout_s)
+    own = identity() if remote is not None else None
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
+        if remote is not None and own is not None:
+            secure_client(socket, own, remote.key)
         try:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -79,6 +91,10 @@ def _ask(question: Message, answer: type[M], endpoint: str | None, timeout_s: fl
                         return message
             elif path is not None and not listening(str(path)):
                 return None  # it was ending just then
+    if remote is not None:
+        raise ServerError(
+            f"{remote.name} ({endpoint}) did not answer within {timeout_s:g} s; does drba-server --listen run there?"
+        )
     raise ServerError(f"server at {endpoint} did not answer within {timeout_s:g} s")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -20,16 +21,19 @@ from .deadline import Deadline
 from .peers import Peer
 from .protocol import Buffer, MalformedMessage
 from .scheduler import Submitted
-from .session import FrameBuffer, MissingFrames, RenderJob, ServerSession
+from .session import MissingFrames, RenderJob, ServerSession
 from .shared import SharedFrames
 from .workers import JobResult, WorkerPool
 
 log = logging.getLogger("drba.server")
 
+#: What another machine may name: models and engines of the registries, nothing that could be a path.
+REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MODELS_AGE_S = 1.0
 STUCK_TIMEOUT_S = 1.0  # for workers after the processes that they waited for were ended
 
 OpenRenderer = Callable[[StreamSpec], StreamRenderer]
-Send = Callable[[Peer, m.Message, Sequence[FrameBuffer]], None]
+Send = Callable[[Peer, m.Message, Sequence[Buffer]], None]
 
 
 @dataclass
@@ -72,10 +76,12 @@ class Dispatcher:
         self._open_renderer = open_renderer
         self._cards = cards
         self._models = models
+        self._models_then: tuple[str, ...] = ()
+        self._models_s = float("-inf")
         self._send_parts = send
         self._wake = wake
         self._workers = workers
-        self._sessions: dict[tuple[bytes, int], ServerSession] = {}  # by client and its own number
+        self._sessions: dict[tuple[Peer, int], ServerSession] = {}  # by client and its own number
         self._opening = 0
         self._done: deque[JobResult | _OpenResult | _EngineChanged] = deque()
         # By card, "" for this process: sessions of a card that hangs must not keep the others' workers waiting.
@@ -98,11 +104,18 @@ class Dispatcher:
         """ProtocolError if the message does not fit its session."""
         match message:
             case m.Hello():
-                self._send(peer, m.Welcome(__version__, os.getpid(), tuple(self._models())))
+                self._send(peer, m.Welcome(__version__, os.getpid(), self._offered(), self._workers))
             case m.Status():
-                self._send(peer, self._status())
+                self._send(peer, self._status(peer))
+            case m.Stop() if peer.remote:
+                line = "another machine cannot stop this server; run drba stop on the one that it runs on"
+                self._send(peer, m.Failure(None, None, m.FailureCode.REFUSED, line))
             case m.Stop():
                 self.stop_asked = True
+            case m.Received():
+                session = self._sessions.get((peer, message.session))
+                if session is not None and session.outgoing is not None:
+                    session.outgoing.arrived((message.session, message.request), message.at_ms / 1000)
             case m.Open():
                 self.active_s = time.monotonic()
                 self._open(peer, message)
@@ -110,22 +123,29 @@ class Dispatcher:
                 self.active_s = time.monotonic()
                 self._render(peer, message, payloads)
             case m.Cancel():
-                session = self._sessions.get((peer.identity, message.session))
+                session = self._sessions.get((peer, message.session))
                 if session is not None and session.ready:
                     self._drop(self._pool(session).cancel(session, message.generation))
             case m.CancelBuild():
-                session = self._sessions.get((peer.identity, message.session))
+                session = self._sessions.get((peer, message.session))
                 if session is not None and session.renderer is not None:
                     # A thread of its own: a card's process is asked, and it may hang.
                     threading.Thread(target=session.renderer.cancel_build, name="cancel", daemon=True).start()
             case m.Close():
                 self.end_session(peer, message.session)
 
-    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[FrameBuffer] = ()) -> None:
+    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> None:
         self._send_parts(peer, message, payloads)
 
+    def _offered(self) -> tuple[str, ...]:
+        """The models that are installed; looked for once a second, for they are files."""
+        now_s = time.monotonic()
+        if now_s - self._models_s > MODELS_AGE_S:
+            self._models_s, self._models_then = now_s, tuple(self._models())
+        return self._models_then
+
     def _render(self, peer: Peer, request: m.Render, payloads: Sequence[Buffer]) -> None:
-        session = self._sessions.get((peer.identity, request.session))
+        session = self._sessions.get((peer, request.session))
         if session is None:
             self._send(peer, m.Need(request.session, request.generation, request.request, (), True))
             return
@@ -157,7 +177,9 @@ class Dispatcher:
     def _fail(self, peer: Peer, request: m.Render, code: str, line: str) -> None:
         self._send(peer, m.Failure(request.session, request.request, code, line[: m.MAX_TEXT]))
 
-    def _status(self) -> m.StatusReport:
+    def _status(self, peer: Peer) -> m.StatusReport:
+        """Another machine hears of its own sessions only."""
+        told = [session for session in self._sessions.values() if peer.key in ("", session.peer.key)]
         now_s = time.monotonic()
         return m.StatusReport(
             version=__version__,
@@ -169,22 +191,41 @@ class Dispatcher:
             dropped=self.counts.dropped,
             failed=self.counts.failed,
             malformed=self.counts.malformed,
-            sessions=tuple(session.report(self._pool(session).queued(session)) for session in self._sessions.values()),
+            sessions=tuple(session.report(self._pool(session).queued(session)) for session in told),
         )
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
     def _open(self, peer: Peer, message: m.Open) -> None:
         self.end_session(peer, message.session)
+        if refusal := self._refusal(peer, message):
+            code, line = refusal
+            self._send(peer, m.Failure(message.session, None, code, line))
+            return
         if max(len(self._sessions), self._opening) >= m.MAX_SESSIONS:
             line = f"{m.MAX_SESSIONS} sessions are open already; close a player"
             self._send(peer, m.Failure(message.session, None, m.FailureCode.BUSY, line))
             return
         session = ServerSession(peer, message, _map_memory(peer, message))
-        self._sessions[peer.identity, session.id] = session
+        self._sessions[peer, session.id] = session
         self._opening += 1
         # A thread of its own: loading a network takes seconds.
         threading.Thread(target=self._run_open, args=(session,), name="open", daemon=True).start()
+
+    def _refusal(self, peer: Peer, message: m.Open) -> tuple[str, str] | None:
+        """Code and line of what another machine cannot have."""
+        if not peer.remote:
+            return None
+        if message.shared is not None:
+            return (
+                m.FailureCode.REFUSED,
+                "open.shared names memory of a process; another machine's frames travel in messages",
+            )
+        if not (REMOTE_NAME.fullmatch(message.model) and REMOTE_NAME.fullmatch(message.engine)):
+            return m.FailureCode.REFUSED, "open.model and open.engine are no names; expected those of `drba models`"
+        if sum(session.peer.remote for session in self._sessions.values()) >= m.MAX_REMOTE_SESSIONS:
+            return m.FailureCode.BUSY, f"{m.MAX_REMOTE_SESSIONS} sessions of other machines are open; close a player"
+        return None
 
     def _run_open(self, session: ServerSession) -> None:
         error: Exception | None = None
@@ -200,7 +241,7 @@ class Dispatcher:
     def _opened(self, session: ServerSession, error: Exception | None) -> None:
         self._opening -= 1
         peer = session.peer
-        wanted = self._sessions.get((peer.identity, session.id)) is session
+        wanted = self._sessions.get((peer, session.id)) is session
         if error is not None:
             expected = isinstance(error, DrbaError)  # a missing model, say: the line says it all
             log.error("session %d cannot be opened: %s", session.id, error, exc_info=None if expected else error)
@@ -219,7 +260,7 @@ class Dispatcher:
         session.told = state = renderer.state
         size = f"{session.layout.width}x{session.layout.height} {session.layout.format.name}"
         where = f"{session.transport}, card {session.card}" if session.card else session.transport
-        log.info("session %d of process %s: %s, %s, %s", session.id, peer.pid, size, state.note, where)
+        log.info("session %d of client %s: %s, %s, %s", session.id, peer, size, state.note, where)
         note = "" if state.building else state.note[: m.MAX_TEXT]
         self._send(peer, m.Opened(session.id, state.model, state.engine, session.transport, note))
         if state.building:
@@ -229,10 +270,10 @@ class Dispatcher:
 
     def _engine_changed(self, session: ServerSession) -> None:
         renderer = session.renderer
-        if renderer is None or self._sessions.get((session.peer.identity, session.id)) is not session:
+        if renderer is None or self._sessions.get((session.peer, session.id)) is not session:
             return
         if renderer.lost:  # the player opens it again with its next request, on a card that works
-            log.warning("session %d of process %s: %s", session.id, session.peer.pid, renderer.lost)
+            log.warning("session %d of client %s: %s", session.id, session.peer, renderer.lost)
             self.end_session(session.peer, session.id)
         elif (state := renderer.state) != session.told:
             session.told = state
@@ -247,16 +288,16 @@ class Dispatcher:
 
     def end_session(self, peer: Peer, session_id: int) -> None:
         """Forget a session, if it is open, and drop its requests; its renderer goes with the last one that runs."""
-        session = self._sessions.pop((peer.identity, session_id), None)
+        session = self._sessions.pop((peer, session_id), None)
         if session is None:
             return
         if session.ready:
             self._drop(self._pool(session).retire(session))
-        log.info("session %d of process %s closed", session.id, peer.pid)
+        log.info("session %d of client %s closed", session.id, peer)
 
     def end_sessions(self, peer: Peer) -> None:
-        for identity, session_id in list(self._sessions):
-            if identity == peer.identity:
+        for owner, session_id in list(self._sessions):
+            if owner is peer:
                 self.end_session(peer, session_id)
 
     # --- results ------------------------------------------------------------------------------------------------------
@@ -290,8 +331,14 @@ class Dispatcher:
         session.rendered += 1
         session.render_ms_sum += result.render_ms
         request = job.request
-        done = m.Rendered(request.session, request.generation, request.request, result.render_ms)
-        self._send(peer, done, result.payloads)
+        packed, outgoing = result.packed, session.outgoing
+        send_ms = outgoing.send_ms(packed) if outgoing else 0.0
+        done = m.Rendered(
+            request.session, request.generation, request.request, result.render_ms, send_ms, packed.encoding
+        )
+        self._send(peer, done, packed.parts)
+        if outgoing is not None:
+            outgoing.sent((request.session, request.request), packed)
 
     def stop(self, timeout_s: float) -> bool:
         """End all sessions, wait for the workers and answer what they have done; False if one does not come back."""

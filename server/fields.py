@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from drba.errors import ProtocolError
@@ -119,7 +119,7 @@ class Record:
         """Raise ProtocolError where fields that are right on their own do not fit each other; for subclasses."""
 
     def to_map(self) -> dict[str, object]:
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return {name: _plain(getattr(self, name)) for name in _rules(type(self))}
 
     @classmethod
     def from_map(cls: type[R], value: object, name: str = "") -> R:
@@ -137,7 +137,7 @@ class Record:
 
 
 def _plain(value: object) -> object:
-    if is_dataclass(value) and isinstance(value, Record):
+    if isinstance(value, Record):
         return value.to_map()
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 

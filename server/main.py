@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import faulthandler
 import logging
+import math
 import os
 import signal
 import sys
@@ -14,14 +15,16 @@ from pathlib import Path
 
 import drba
 from drba import weights
-from drba.errors import DrbaError, InputError
+from drba.errors import DrbaError, InputError, ServerError
 from engines.base import StreamRenderer, StreamSpec
 
 from .cards import Cards, card_command
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
+from .keys import DEFAULT_PORT, TCP, check_endpoint, identity, paired
 from .limits import allow_many_files
 from .logs import SERVER, log_path, rotating_handler
+from .messages import MAX_WORKERS
 from .priority import default_workers, give_way
 from .runtime import InstanceLock, default_endpoint, socket_path
 from .service import Server
@@ -29,6 +32,7 @@ from .service import Server
 log = logging.getLogger("drba.server")
 
 DEFAULT_IDLE_TIMEOUT_S = 600.0
+DEFAULT_LISTEN = f"tcp://*:{DEFAULT_PORT}"
 DESCRIPTION = """The background process that renders in-between frames for every player of this user. It starts by itself when
 DRBA is turned on, and ends after ten idle minutes: `drba status`, `drba stop` and `drba logs` are all that is needed of it."""
 
@@ -50,14 +54,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--idle-timeout",
         type=float,
-        default=DEFAULT_IDLE_TIMEOUT_S,
         metavar="SECONDS",
-        help="end after so many seconds without work (default: %(default)g)",
+        help=f"end after so many seconds without work (default: {DEFAULT_IDLE_TIMEOUT_S:g}; with --listen, never)",
     )
+    parser.add_argument("--endpoint", metavar="URL", help="ipc://PATH (default: a private unix socket)")
     parser.add_argument(
-        "--endpoint",
+        "--listen",
+        nargs="?",
+        const=DEFAULT_LISTEN,
         metavar="URL",
-        help="where to listen, ipc://PATH or tcp://ADDRESS:PORT (default: a private unix socket)",
+        help=f"also serve machines that `drba pair` has paired with this one, encrypted (default: {DEFAULT_LISTEN})",
     )
     parser.add_argument(
         "--workers", type=int, default=default_workers(), metavar="N", help="threads that render (default: %(default)d)"
@@ -90,14 +96,27 @@ def main(
 
 
 def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_command: Sequence[str]) -> int:
-    if not 0 < arguments.idle_timeout < 1e9:
-        raise InputError(f"--idle-timeout is {arguments.idle_timeout:g}, expected a positive number of seconds")
-    if not 1 <= arguments.workers <= 64:
-        raise InputError(f"--workers is {arguments.workers}, expected 1..64")
+    idle_s = arguments.idle_timeout
+    if idle_s is None:
+        idle_s = DEFAULT_IDLE_TIMEOUT_S if arguments.listen is None else math.inf
+    elif not 0 < idle_s < 1e9:
+        raise InputError(f"--idle-timeout is {idle_s:g}, expected a positive number of seconds")
+    if not 1 <= arguments.workers <= MAX_WORKERS:
+        raise InputError(f"--workers is {arguments.workers}, expected 1..{MAX_WORKERS}")
     endpoint = arguments.endpoint or default_endpoint()
+    if endpoint.startswith(TCP):
+        raise InputError(
+            f"--endpoint {endpoint}: plain TCP is not served; expected ipc://PATH, or use --listen {endpoint}"
+        )
+    own, names = None, ""
+    if arguments.listen is not None:
+        check_endpoint(arguments.listen)
+        own, names = identity(), ", ".join(paired().clients)
     path = socket_path(endpoint)
     lock = InstanceLock(path.with_suffix(".lock")) if path else None
     if lock and not lock.acquire():
+        if arguments.listen is not None:  # it may not listen
+            raise ServerError("a server is running already; end it with drba stop, and start this one again")
         print(f"drba-server: one is already running on {endpoint}")
         return 0
     ended = True
@@ -109,10 +128,15 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
             open_renderer,
             endpoint=endpoint,
             workers=arguments.workers,
-            idle_timeout_s=arguments.idle_timeout,
+            idle_timeout_s=idle_s,
             models=installed_models,
             cards=Cards(card_command, arguments.workers),
+            listen=arguments.listen,
+            identity=own,
         )
+        if arguments.listen is not None:
+            who = f"for {names}" if names else "no machine is paired yet: run drba pair here"
+            print(f"drba-server listens on {arguments.listen}, {who}; Ctrl+C ends it", flush=True)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda received, _: server.request_stop(signal.Signals(received).name))
         ended = server.run()

@@ -1,4 +1,4 @@
-"""The messages between player and server, protocol version 2, and their limits. docs/protocol.md says what they mean.
+"""The messages between player and server, protocol version 3, and their limits. docs/protocol.md says what they mean.
 
 Records are frozen; `check` raises ProtocolError saying what was found and what is expected. Bytes: see protocol.py.
 """
@@ -13,7 +13,7 @@ from drba.pixels import FrameLayout, pixel_format
 
 from .fields import Record, boolean, integer, number, optional, pair, record, sequence, text
 
-VERSION = 2
+VERSION = 3
 
 MAX_SIDE = 16384  # pixels; the largest texture that GPUs and H.265 level 6.2 (8192 x 4320) leave room for
 MAX_FRAME_BYTES = 512 << 20  # 16384 x 16384 at 8 bit 4:2:0 is 403 MB; more would let one message exhaust a desktop
@@ -25,8 +25,11 @@ MAX_ID = (1 << 53) - 1  # exact in every language's double
 MAX_SESSION_ID = (1 << 31) - 1
 MAX_PID = (1 << 22) * 1024  # Linux stops at 2^22; other systems need not
 MAX_HEADER_BYTES = 64 << 10  # a full StatusReport is below 8 KiB, so this is malformed or hostile
-MAX_PARTS = 1 + MAX_TIMES
+CHUNK_BYTES = 1 << 20  # a frame travels in parts of so much: a network's connection need not take anything larger
+MAX_PARTS = 1 + MAX_TIMES * (MAX_FRAME_BYTES // CHUNK_BYTES)
 MAX_SESSIONS = 16  # open at the server at once: every one holds device memory
+MAX_REMOTE_SESSIONS = 8  # of them, of other machines together: this machine's own players have the rest
+MAX_WORKERS = 64
 MAX_QUEUED = 64  # requests waiting in one session; a player looks ahead about 1 s
 MAX_TEXT = 4000  # an error line with a path in it
 INLINE_FRAMES = 8  # frames kept for an inline session: a triplet each for two workers and two to spare
@@ -57,6 +60,7 @@ class FailureCode:
     MODEL = "model"  # opening: the model is unknown or has no weights (ModelError)
     OPEN = "open"  # opening failed in any other way
     RENDER = "render"  # the engine failed on this request
+    REFUSED = "refused"  # another machine asked for what only this one's user may have
 
 
 class Message(Record):
@@ -123,7 +127,8 @@ class Render(Message):
     """Render the triplet's frames at `times` (0 previous, 1 middle, 2 following). Answered exactly once.
 
     `attached` brings frames that the server has not seen: (frame number, slot) with shared memory, (frame number, index
-    of the payload) inline. `output_slots` has one slot a time with shared memory and is empty inline.
+    of the frame among the payloads) inline. `output_slots` has one slot a time with shared memory and is empty inline.
+    `encoding` is that of the payloads, empty for raw frames.
     """
 
     label: ClassVar[str] = "render"
@@ -138,6 +143,7 @@ class Render(Message):
     times: Annotated[tuple[float, ...], sequence(number(0, 2), MAX_TIMES)]
     attached: Annotated[tuple[tuple[int, int], ...], sequence(pair(_id, _slot), MAX_ATTACHED)]
     output_slots: Annotated[tuple[int, ...], sequence(_slot, MAX_TIMES)]
+    encoding: Name
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -163,6 +169,17 @@ class Render(Message):
             raise ProtocolError(f"render.output_slots has {len(self.output_slots)} slots for {len(self.times)} times")
         if len({*places, *self.output_slots}) != len(places) + len(self.output_slots):
             raise ProtocolError("render names one slot twice, expected different slots for all frames and outputs")
+
+
+@dataclass(frozen=True)
+class Received(Message):
+    """Over a network, by either end: the Render or Rendered of this request has arrived with its payloads, and so has all
+    that was sent before it. `at_ms` is when, by the receiver's clock."""
+
+    label: ClassVar[str] = "received"
+    session: SessionId
+    request: Id
+    at_ms: Millis
 
 
 @dataclass(frozen=True)
@@ -208,12 +225,13 @@ class Stop(Message):
 
 @dataclass(frozen=True)
 class Welcome(Message):
-    """`version` is that of the package; the protocol's is in every header."""
+    """`version` is that of the package; the protocol's is in every header. `workers`: requests rendered at once."""
 
     label: ClassVar[str] = "welcome"
     version: Name
     pid: Pid
     models: Annotated[tuple[str, ...], sequence(text(64), 256)]
+    workers: Annotated[int, integer(1, MAX_WORKERS)]
 
 
 @dataclass(frozen=True)
@@ -243,13 +261,16 @@ class Engine(Message):
 
 @dataclass(frozen=True)
 class Rendered(Message):
-    """Done: outputs are in their slots, or follow as payloads in the order of the request's times."""
+    """Done: outputs are in their slots, or follow as payloads in the order of the request's times, in `encoding` (empty:
+    raw). `send_ms` is how long they keep the network busy, by the server's measurements; 0 without one."""
 
     label: ClassVar[str] = "rendered"
     session: SessionId
     generation: Id
     request: Id
     render_ms: Millis
+    send_ms: Millis
+    encoding: Name
 
 
 @dataclass(frozen=True)
@@ -332,5 +353,16 @@ class Goodbye(Message):
     reason: Line
 
 
-REQUESTS: tuple[type[Message], ...] = (Hello, Open, Render, Cancel, Close, CancelBuild, Status, Stop)
-REPLIES: tuple[type[Message], ...] = (Welcome, Opened, Engine, Rendered, Need, Dropped, Failure, StatusReport, Goodbye)
+REQUESTS: tuple[type[Message], ...] = (Hello, Open, Render, Received, Cancel, Close, CancelBuild, Status, Stop)
+REPLIES: tuple[type[Message], ...] = (
+    Welcome,
+    Opened,
+    Engine,
+    Rendered,
+    Received,
+    Need,
+    Dropped,
+    Failure,
+    StatusReport,
+    Goodbye,
+)

@@ -8,16 +8,28 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from .outgoing import Throughput
 
-@dataclass
+
+@dataclass(eq=False)
 class Peer:
-    """A client, by its ZeroMQ routing id. `pidfd` becomes readable when its process ends; None if that is unknown."""
+    """A client, by its ZeroMQ routing id. `pidfd` becomes readable when its process ends; None if that is unknown.
+    `key` is the public key of a client on another machine, empty for one on this."""
 
     identity: bytes
     pid: int | None = None
     pidfd: int | None = None
     heard_s: float = field(default_factory=time.monotonic)
     malformed_logged: bool = False
+    key: str = ""
+    throughput: Throughput = field(default_factory=Throughput)  # of what is sent to another machine
+
+    @property
+    def remote(self) -> bool:
+        return bool(self.key)
+
+    def __str__(self) -> str:
+        return f"{self.identity.hex()} ({f'key {self.key}' if self.remote else f'process {self.pid}'})"
 
     def close(self) -> None:
         if self.pidfd is not None:

@@ -100,8 +100,14 @@ def _unpack(part: Buffer) -> dict[str, object]:
 def _check_payloads(message: Message, payloads: int) -> None:
     if isinstance(message, Render) and not message.output_slots:
         places = sorted(place for _, place in message.attached)
-        if places != list(range(payloads)):
-            raise ProtocolError(f"render.attached names payloads {places}, expected each of the {payloads} that came")
+        if places != list(range(len(places))):
+            raise ProtocolError(
+                f"render.attached names frames {places} of the payloads, expected 0 to {len(places) - 1}"
+            )
+        if bool(places) != bool(payloads) or (places and payloads % len(places)):
+            raise ProtocolError(
+                f"render attaches {len(places)} frames in {payloads} payloads, expected as many for each"
+            )
     elif payloads and not isinstance(message, Rendered):
         raise ProtocolError(f"{message.label} came with {payloads} payloads, expected none")
 

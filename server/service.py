@@ -15,11 +15,11 @@ from drba.errors import ProtocolError, ServerError
 
 from . import messages as m
 from .cards import Cards
+from .curve import AllowedClients, Gatekeeper, client_key, secure_server
 from .dispatch import Dispatcher, OpenRenderer
+from .keys import Identity
 from .peers import Peer, open_pidfd, peer_pid
-from .protocol import MalformedMessage, parse_request, serialize
-from .runtime import socket_path
-from .session import FrameBuffer
+from .protocol import Buffer, MalformedMessage, parse_request, serialize
 
 log = logging.getLogger("drba.server")
 
@@ -30,10 +30,16 @@ LINGER_MS = 500  # for the last answers to leave
 HANDSHAKE_MS = 10_000  # for a connection to say what it is: one that does not holds a file open
 HIGH_WATER = 1024  # messages queued to or from one client; each is answered once, so a living client has far fewer
 BATCH = 32  # messages taken before results are looked at again
+MAX_PEERS_PER_KEY = (
+    32  # clients of another machine, each under a routing id of its choice: far more than films that it shows
+)
+#: Messages a second of one machine; a film sends a hundred or two. More are not looked at.
+MAX_PER_KEY_S = 2000
 
 
 class Server:
-    """Serves one endpoint from `run` until `request_stop`, a Stop message or the idle timeout. Use once."""
+    """Serves this user's clients, and those of other machines where it listens, from `run` until `request_stop`, a Stop
+    message or the idle timeout. Use once."""
 
     def __init__(
         self,
@@ -44,13 +50,17 @@ class Server:
         idle_timeout_s: float,
         models: Callable[[], Sequence[str]],
         cards: Cards,
+        listen: str | None = None,
+        identity: Identity | None = None,
     ) -> None:
-        """Bind `endpoint`; ServerError if that fails. `open_renderer` may be slow: it has threads of its own. `models`
-        names what Welcome offers, each time anew: models are installed while a server runs."""
-        self._endpoint = endpoint
+        """Bind `endpoint`, and with `listen` (tcp://ADDRESS:PORT) a second one for paired machines, to which `identity` is shown;
+        ServerError if that fails. `open_renderer` may be slow: it has threads of its own. `models` names what Welcome offers,
+        each time anew: models are installed while a server runs. `idle_timeout_s` may be infinite."""
+        self._endpoints = [endpoint]
         self._idle_timeout_s = idle_timeout_s
-        self._peers: dict[bytes, Peer] = {}
+        self._peers: dict[tuple[str, bytes], Peer] = {}  # by key, empty for this machine's, and routing id
         self._by_pidfd: dict[int, Peer] = {}
+        self._counted: dict[str, tuple[int, int]] = {}  # by key: a second of the clock, and messages in it
         self._lost: list[Peer] = []
         self._stop_reason: str | None = None
         # A pipe, not an inproc socket: threads and signal handlers write to it without a socket of their own.
@@ -58,13 +68,22 @@ class Server:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-        self._socket = self._bound_socket()
+        self._gatekeeper: Gatekeeper | None = None
+        self._allowed = AllowedClients()
+        self._local = self._bound_socket(endpoint)
+        self._remote: zmq.Socket[bytes] | None = None
+        if listen is not None and identity is not None:
+            self._gatekeeper = Gatekeeper(self._context, lambda key: key in self._allowed)
+            self._remote = self._bound_socket(listen, identity)
+            self._endpoints.append(listen)
+        self._sockets = [self._local] if self._remote is None else [self._local, self._remote]
         self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
+        for socket in self._sockets:
+            self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._wake_read, zmq.POLLIN)
         self._dispatcher = Dispatcher(open_renderer, cards, workers, models, self._send, self._wake)
 
-    def _bound_socket(self) -> zmq.Socket[bytes]:
+    def _bound_socket(self, endpoint: str, identity: Identity | None = None) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
@@ -76,11 +95,15 @@ class Server:
         if hasattr(os, "geteuid"):
             # Besides the folder's mode: whatever becomes of that, the kernel says who connects to a unix socket.
             socket.setsockopt(zmq.IPC_FILTER_UID, os.geteuid())
+        if identity is not None:
+            secure_server(socket, identity)
         try:
-            socket.bind(self._endpoint)
+            socket.bind(endpoint)
         except zmq.ZMQError as error:
+            if self._gatekeeper is not None:
+                self._gatekeeper.stop()
             self._context.destroy(linger=0)
-            raise ServerError(f"server cannot listen on {self._endpoint}: {error.strerror}") from error
+            raise ServerError(f"server cannot listen on {endpoint}: {error.strerror}") from error
         return socket
 
     def request_stop(self, reason: str) -> None:
@@ -94,7 +117,7 @@ class Server:
 
     def run(self) -> bool:
         """Serve until stopped. False if an engine did not come back, so that its thread is still there."""
-        log.info("process %d listens on %s", os.getpid(), self._endpoint)
+        log.info("process %d listens on %s", os.getpid(), " and ".join(self._endpoints))
         ended = False
         try:
             while self._stop_reason is None:
@@ -111,7 +134,10 @@ class Server:
     def _close(self) -> None:
         for peer in self._peers.values():
             peer.close()
-        self._socket.close(LINGER_MS)
+        if self._gatekeeper is not None:
+            self._gatekeeper.stop()
+        for socket in self._sockets:
+            socket.close(LINGER_MS)
         self._context.term()
         # The wake pipe stays open: a thread that is still opening a renderer may write to it.
 
@@ -122,8 +148,9 @@ class Server:
         if self._wake_read in events:
             os.read(self._wake_read, 4096)
         self._dispatcher.finish_results()
-        if self._socket in events:
-            self._take_messages()
+        for socket in self._sockets:
+            if socket in events:
+                self._take_messages(socket)
         for fd in events.keys() & self._by_pidfd.keys():
             self._drop_peer(self._by_pidfd[fd], "its process has ended")
         self._look_at_clocks()
@@ -133,6 +160,8 @@ class Server:
         for peer in list(self._peers.values()):
             if now_s - peer.heard_s > SILENCE_S:
                 self._drop_peer(peer, f"silent for {SILENCE_S:g} s")
+            elif peer.remote and peer.key not in self._allowed:
+                self._drop_peer(peer, "its machine is no longer paired")
         while self._lost:
             self._drop_peer(self._lost.pop(), "its connection is gone")
         if self._dispatcher.stop_asked:
@@ -144,21 +173,25 @@ class Server:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def _take_messages(self) -> None:
+    def _take_messages(self, socket: zmq.Socket[bytes]) -> None:
         for _ in range(BATCH):
-            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
-            self._take(self._socket.recv_multipart(zmq.NOBLOCK, copy=False))
+            self._take(socket.recv_multipart(zmq.NOBLOCK, copy=False), remote=socket is self._remote)
 
-    def _take(self, frames: Sequence[zmq.Frame]) -> None:
+    def _take(self, frames: Sequence[zmq.Frame], remote: bool) -> None:
         """One message, whatever it is."""
-        identity = frames[0].bytes
-        peer = self._peers.get(identity) or self._add_peer(identity, frames[-1])
+        identity, key = frames[0].bytes, client_key(frames[-1]) if remote else ""
+        if remote and (key not in self._allowed or self._too_many(key)):
+            return  # removed after it was let in, or flooding: libzmq cannot close one client's connection
+        peer = self._peers.get((key, identity)) or self._add_peer(identity, frames[-1], key)
         if peer is None:
             return
         peer.heard_s = time.monotonic()
         try:
             message, payloads = parse_request([frame.buffer for frame in frames[1:]])
+            if remote and payloads and isinstance(message, m.Render):
+                self._send(peer, m.Received(message.session, message.request, peer.heard_s * 1000))
             self._dispatcher.handle(peer, message, payloads)
         except ProtocolError as error:
             self._refuse(peer, error)
@@ -166,21 +199,29 @@ class Server:
             log.exception("a message could not be handled")
             self._send(peer, m.Failure(None, None, m.FailureCode.MALFORMED, "internal error, see the server's log"))
 
+    def _too_many(self, key: str) -> bool:
+        second = int(time.monotonic())
+        counted, count = self._counted.get(key, (second, 0))
+        self._counted[key] = second, (count + 1 if counted == second else 1)
+        return self._counted[key][1] > MAX_PER_KEY_S
+
     def _refuse(self, peer: Peer, error: ProtocolError) -> None:
         self._dispatcher.counts.malformed += 1
         if not peer.malformed_logged:  # once a client: a broken one repeats itself many times a second
             peer.malformed_logged = True
-            log.warning("client %s (process %s): %s", peer.identity.hex(), peer.pid, error)
+            log.warning("client %s: %s", peer, error)
         line = str(error)[: m.MAX_TEXT]
         if isinstance(error, MalformedMessage):
             self._send(peer, m.Failure(error.session, error.request, error.code, line))
         else:
             self._send(peer, m.Failure(None, None, m.FailureCode.MALFORMED, line))
 
-    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[FrameBuffer] = ()) -> None:
-        parts = [peer.identity, *serialize(message, [payload.data for payload in payloads])]
+    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> None:
+        parts = [peer.identity, *serialize(message, payloads)]
+        socket = self._remote if peer.remote else self._local
+        assert socket is not None
         try:
-            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=not payloads)
+            socket.send_multipart(parts, zmq.NOBLOCK, copy=not payloads)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
                 raise
@@ -188,24 +229,27 @@ class Server:
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    def _add_peer(self, identity: bytes, frame: zmq.Frame) -> Peer | None:
+    def _add_peer(self, identity: bytes, frame: zmq.Frame, key: str) -> Peer | None:
         """None for a client whose process has ended already."""
-        pid = peer_pid(frame) if socket_path(self._endpoint) is not None else None
+        same = [peer for peer in self._peers.values() if peer.key == key] if key else []
+        if len(same) >= MAX_PEERS_PER_KEY:
+            self._drop_peer(min(same, key=lambda peer: peer.heard_s), "its machine has too many")
+        pid = None if key else peer_pid(frame)
         try:
-            peer = Peer(identity, pid, open_pidfd(pid))
+            peer = Peer(identity, pid, open_pidfd(pid), key=key)
         except ProcessLookupError:
             return None
-        self._peers[identity] = peer
+        self._peers[key, identity] = peer
         if peer.pidfd is not None:
             self._poller.register(peer.pidfd, zmq.POLLIN)
             self._by_pidfd[peer.pidfd] = peer
         return peer
 
     def _drop_peer(self, peer: Peer, why: str) -> None:
-        if self._peers.get(peer.identity) is not peer:
+        if self._peers.get((peer.key, peer.identity)) is not peer:
             return
-        log.info("client %s (process %s) is dropped: %s", peer.identity.hex(), peer.pid, why)
-        del self._peers[peer.identity]
+        log.info("client %s is dropped: %s", peer, why)
+        del self._peers[peer.key, peer.identity]
         self._dispatcher.end_sessions(peer)
         if peer.pidfd is not None:
             self._poller.unregister(peer.pidfd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from drba.errors import ProtocolError
 from engines.base import EngineState, SourceFrame, StreamRenderer, StreamSpec, Triplet
 
+from .frame_codec import parts_per_frame, split
 from .known import KnownFrames
 from .messages import INLINE_FRAMES, Open, Render, SessionReport
+from .outgoing import Outgoing, Packed, pack
 from .peers import Peer
 from .protocol import Buffer
+from .received import ReceivedFrame
 from .shared import SharedFrames
 
 FrameBuffer = NDArray[np.uint8]
@@ -48,7 +51,9 @@ class ServerSession:
         self.rendered = self.dropped = self.failed = 0
         self.render_ms_sum = 0.0
         self.memory = memory
-        self._frames: KnownFrames[FrameBuffer] = KnownFrames(memory.slots if memory else INLINE_FRAMES)
+        # Over a network only: between processes of one machine nothing is faster than the bytes themselves.
+        self.outgoing = Outgoing(peer.throughput) if peer.remote else None
+        self._frames: KnownFrames[FrameBuffer | ReceivedFrame] = KnownFrames(memory.slots if memory else INLINE_FRAMES)
 
     @property
     def id(self) -> int:
@@ -76,48 +81,53 @@ class ServerSession:
 
         The frames it brings are known from here on even if the request itself is refused: the client counts on it.
         """
-        self._check_places(request, payloads)
-        attached = dict(request.attached)
-        found: dict[int, FrameBuffer] = {}
+        places = self._taken(request, payloads)
+        found: dict[int, FrameBuffer | ReceivedFrame] = {}
         for number in request.frames:  # in this order at both ends, so that both forget the same frames
-            buffer = self._take_frame(number, attached.get(number), payloads)
-            if buffer is not None:
-                found[number] = buffer
+            if number in places:
+                slot, frame = places[number]
+                self._frames.put(number, frame, slot=slot)
+                found[number] = frame
+            elif (known := self._frames.get(number)) is not None:
+                found[number] = known
         self._frames.forget_slots(request.output_slots)
         if missing := [number for number in request.frames if number not in found]:
             raise MissingFrames(missing)
         outputs = [self.memory.buffer(slot) for slot in request.output_slots] if self.memory else None
-        return RenderJob(self, request, self._triplet(request, found), outputs)
+        packed = [frame for frame in found.values() if isinstance(frame, ReceivedFrame)]
+        return RenderJob(self, request, self._triplet(request, found), outputs, packed)
 
-    def _take_frame(self, number: int, place: int | None, payloads: Sequence[Buffer]) -> FrameBuffer | None:
-        if place is None:
-            return self._frames.get(number)
-        buffer = self.memory.buffer(place) if self.memory else self._own(payloads[place])
-        self._frames.put(number, buffer, slot=place if self.memory else None)
-        return buffer
-
-    def _check_places(self, request: Render, payloads: Sequence[Buffer]) -> None:
+    def _taken(
+        self, request: Render, payloads: Sequence[Buffer]
+    ) -> dict[int, tuple[int | None, FrameBuffer | ReceivedFrame]]:
+        """The attached frames by number, with their slots; ProtocolError, and none is taken, if one of them is wrong."""
         if self.memory is None:
             if request.output_slots:
                 raise ProtocolError("render.output_slots has slots, expected none: this session is inline")
-            for payload in payloads:
-                if len(payload) != self.layout.frame_bytes:
-                    raise ProtocolError(f"payload has {len(payload)} bytes, expected {self.layout.frame_bytes}")
-            return
+            count = parts_per_frame(self.layout.frame_bytes)
+            if len(payloads) != count * len(request.attached):
+                raise ProtocolError(f"render has {len(payloads)} payloads, expected {count} for each frame")
+            return {
+                number: (
+                    None,
+                    ReceivedFrame(payloads[place * count : (place + 1) * count], request.encoding, self.layout),
+                )
+                for number, place in request.attached
+            }
         if not request.output_slots:
             raise ProtocolError("render.output_slots is empty, expected a slot a time: this session shares memory")
+        if payloads:
+            raise ProtocolError(f"render has {len(payloads)} payloads, expected none: this session shares memory")
         highest = max(*(place for _, place in request.attached), *request.output_slots, 0)
         if highest >= self.memory.slots:
             raise ProtocolError(f"render names slot {highest}, expected one of {self.memory.slots}")
+        return {number: (place, self.memory.buffer(place)) for number, place in request.attached}
 
-    def _own(self, payload: Buffer) -> FrameBuffer:
-        frame = np.frombuffer(payload, np.uint8)
-        # ZeroMQ delivers at any address; planes of 16-bit samples must not begin at an odd one
-        aligned = frame.ctypes.data % self.layout.format.sample_bytes == 0
-        return frame if aligned else frame.copy()
-
-    def _triplet(self, request: Render, found: dict[int, FrameBuffer]) -> Triplet:
-        sources = {number: SourceFrame(number, self.layout.views(buffer)) for number, buffer in found.items()}
+    def _triplet(self, request: Render, found: dict[int, FrameBuffer | ReceivedFrame]) -> Triplet:
+        sources = {
+            number: SourceFrame(number, self.layout.views(frame.buffer if isinstance(frame, ReceivedFrame) else frame))
+            for number, frame in found.items()
+        }
         return Triplet(
             previous=None if request.previous is None else sources[request.previous],
             middle=sources[request.middle],
@@ -157,19 +167,29 @@ class ServerSession:
 
 @dataclass
 class RenderJob:
-    """A request that has all it needs. `outputs` are the client's slots, or None to answer with payloads."""
+    """A request that has all it needs. `outputs` are the client's slots, or None to answer with payloads; `packed` are the
+    frames of the triplet that may have to be unpacked first."""
 
     session: ServerSession
     request: Render
     triplet: Triplet
     outputs: list[FrameBuffer] | None
+    packed: Sequence[ReceivedFrame] = field(default=())
 
-    def run(self) -> list[FrameBuffer]:
-        """Render, by any thread; the payloads of the answer."""
-        renderer, layout = self.session.renderer, self.session.layout
+    def run(self) -> Packed:
+        """Render, by any thread; the payloads of the answer. ProtocolError if a frame that came was damaged."""
+        session, layout = self.session, self.session.layout
+        renderer = session.renderer
         assert renderer is not None  # jobs are admitted after opening, and closing waits for them
+        for frame in self.packed:
+            frame.unpack()
         targets = self.outputs
         if targets is None:
             targets = [np.empty(layout.frame_bytes, np.uint8) for _ in self.request.times]
         renderer.render(self.triplet, self.request.times, [layout.views(target) for target in targets])
-        return targets if self.outputs is None else []
+        if self.outputs is not None:
+            return Packed([])
+        if session.outgoing is None:
+            return Packed([part for target in targets for part in split(target.data)])
+        encoding, trial = session.outgoing.next()
+        return pack([target.data for target in targets], layout, encoding, trial=trial)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from .deadline import Deadline
 from .messages import MAX_QUEUED
+from .outgoing import Packed
 from .scheduler import Scheduler, Submitted
-from .session import FrameBuffer, RenderJob, ServerSession
+from .session import RenderJob, ServerSession
 
 log = logging.getLogger("drba.server")
 
@@ -22,7 +23,7 @@ class JobResult:
     """`error` is what the engine raised, None for success; `render_ms` the time the worker spent."""
 
     job: RenderJob
-    payloads: list[FrameBuffer]
+    packed: Packed
     error: Exception | None
     render_ms: float
 
@@ -125,14 +126,14 @@ class WorkerPool:
 
 def _run_job(job: RenderJob) -> JobResult:
     start_s = time.perf_counter()
-    payloads: list[FrameBuffer] = []
+    packed = Packed([])
     error: Exception | None = None
     try:
-        payloads = job.run()
+        packed = job.run()
     except Exception as raised:  # an engine may raise anything, and the other sessions must not feel it
         log.exception("session %d, request %d failed", job.session.id, job.request.request)
         error = raised
-    return JobResult(job, payloads, error, (time.perf_counter() - start_s) * 1000)
+    return JobResult(job, packed, error, (time.perf_counter() - start_s) * 1000)
 
 
 def _run_chore(chore: Callable[[], None]) -> None:

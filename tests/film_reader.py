@@ -16,6 +16,7 @@ from player.playhead import Playhead
 from player.source import VideoSource
 from player.virtual_file import PREFIX_BYTES
 from server.client import Client
+from server.keys import RemoteServer
 
 
 @dataclass
@@ -52,8 +53,10 @@ class OpenFilm:
 
 
 @asynccontextmanager
-async def open_film(path: Path, *, playhead: Playhead | None = None, **request: object) -> AsyncIterator[OpenFilm]:
-    client = await Client.connect()
+async def open_film(
+    path: Path, *, playhead: Playhead | None = None, remote: RemoteServer | None = None, **request: object
+) -> AsyncIterator[OpenFilm]:
+    client = await Client.connect(remote=remote)
     http = FrameServer()
     await http.start()
     film = await Film.open(FilmRequest(str(path), **request), playhead or Playhead())  # type: ignore[arg-type]

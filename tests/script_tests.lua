@@ -445,6 +445,7 @@ test("the page says what is played", function()
         equal(value_of(rows, case[1]), case[2], case[1])
     end
     equal(value_of(rows, "Building"), nil)
+    equal(value_of(drba.page_rows(snapshot({server = "desktop"})), "Server"), "desktop, connected, 0 restarts")
 end)
 
 test("the page's first line is the state", function()

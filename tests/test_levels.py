@@ -145,10 +145,12 @@ class Player:
         start: int = 0,
         noise: float = 0.1,
         intervals: tuple[float, ...] = (1 / 24,),
+        link_ms: Callable[[float], float] = lambda now_s: 0.0,
     ) -> None:
         self.now_s = 1000.0
         self.controller = Controller(ladder_, mode=mode, clock=lambda: self.now_s, start=start)
         self.cost_ms, self.load, self.buffer_s = cost_ms, load, buffer_s
+        self.link_ms = link_ms  # that a network is busy with one in-between, at a time since the start
         self.speed, self.paused = 1.0, False
         self.film_s = self.position_s = 0.0
         self.late = self.starved = 0
@@ -192,7 +194,15 @@ class Player:
     def _cost(self, level: Level) -> float:
         assert level.renderer is not None
         noise = self._rng.uniform(1 - self._noise, 1 + self._noise)
-        return self.cost_ms[level.renderer] * self.load(self.elapsed_s, level) * noise
+        rendering_ms = self.cost_ms[level.renderer] * self.load(self.elapsed_s, level) * noise
+        return max(rendering_ms, self._link_ms(level))
+
+    def _link_ms(self, level: Level) -> float:
+        return self.link_ms(self.elapsed_s) * level.workers
+
+    def _rendered(self, level: Level, cost_ms: float) -> None:
+        assert level.renderer is not None
+        self.controller.rendered(level.renderer, cost_ms, by_network=cost_ms == self._link_ms(level))
 
     def _triplet(self) -> None:
         controller = self.controller
@@ -202,7 +212,7 @@ class Player:
         self._triplets += 1
         if (renderer := controller.probe(self.can)) is not None:
             cheapest = next(level for level in reversed(controller.levels) if level.renderer == renderer)
-            controller.rendered(renderer, self._cost(cheapest))
+            self._rendered(cheapest, self._cost(cheapest))
         late = False
         self.wait(0.002)
         if level.renderer is not None:
@@ -211,7 +221,7 @@ class Player:
             late = not self.paused and slack_s < cost_ms / 1000
             if not late:
                 self.wait(level.per_s / 24 * cost_ms / 1000 / level.workers)
-                controller.rendered(level.renderer, cost_ms)
+                self._rendered(level, cost_ms)
         self.film_s += interval_s
         lead_s = self.film_s - self.position_s
         self.late += late
@@ -281,6 +291,32 @@ def test_a_machine_that_is_too_slow_finds_its_level_and_stays(
     assert player.shares[best] > 0.97 * 610
     assert len(player.controller.changes) <= 2 + len(steps)
     assert player.starved == 0
+
+
+def test_a_slow_network_takes_a_level_with_fewer_frames_not_a_cheaper_renderer() -> None:
+    steps, costs, buffer_s = MACHINES["720p at 60 on two cores"]
+    player = Player(steps, costs, buffer_s=buffer_s, link_ms=lambda now_s: 30.0 if 20 < now_s < 30 else 3.0)
+    assert player.play(19.9) == "flow"
+    player.play(9)
+    assert [change.level.name for change in player.controller.changes] == ["flow at 2x"]
+    assert player.controller.why == "the network is too slow for more"
+    assert player.play(11) == "flow" and player.starved == 0
+
+
+@pytest.mark.parametrize(("over_network", "then"), [(True, "flow at 2x"), (False, "flow, coarse")])
+def test_late_frames_that_were_rendered_in_time_are_the_networks_fault(over_network: bool, then: str) -> None:
+    now_s = 1000.0
+    controller = Controller(levels("flow", 60, HD), clock=lambda: now_s)
+    for _ in range(10):
+        now_s += 1.0
+        controller.rendered(FLOW, 5.0)
+        controller.handed_over(controller.level, late=False, lead_s=1.0)
+        assert not controller.decide(1.0, lambda renderer: True)
+    for _ in range(3):
+        now_s += 0.1
+        controller.handed_over(controller.level, late=True, lead_s=0.5, over_network=over_network)
+    assert controller.decide(1.0, lambda renderer: True)
+    assert controller.level.name == then
 
 
 def test_load_that_only_the_better_level_feels_is_tried_again_less_and_less() -> None:

@@ -38,6 +38,7 @@ RENDER = m.Render(
     times=(0.5, 1.25),
     attached=((12, 4),),
     output_slots=(7, 8),
+    encoding="",
 )
 INLINE = replace(RENDER, attached=((11, 0), (12, 1)), output_slots=())
 REPORT = m.SessionReport(
@@ -45,24 +46,24 @@ REPORT = m.SessionReport(
 )
 
 LITERAL = [
-    (m.Hello(), "82a17602a474797065a568656c6c6f"),
-    (m.Cancel(1, 300), "84a17602a474797065a663616e63656ca773657373696f6e01aa67656e65726174696f6ecd012c"),
-    (m.Goodbye("idle"), "83a17602a474797065a7676f6f64627965a6726561736f6ea469646c65"),
+    (m.Hello(), "82a17603a474797065a568656c6c6f"),
+    (m.Cancel(1, 300), "84a17603a474797065a663616e63656ca773657373696f6e01aa67656e65726174696f6ecd012c"),
+    (m.Goodbye("idle"), "83a17603a474797065a7676f6f64627965a6726561736f6ea469646c65"),
     (
         RENDER,
-        "8da17602a474797065a672656e646572a773657373696f6e01aa67656e65726174696f6e02a77265717565737403a870726576696f7573"
+        "8ea17603a474797065a672656e646572a773657373696f6e01aa67656e65726174696f6e02a77265717565737403a870726576696f7573"
         "0aa66d6964646c650ba9666f6c6c6f77696e670caf696e74657276616c5f6265666f7265cb3ff0000000000000ae696e74657276616c5f"
         "6166746572cb3fe0000000000000a574696d657392cb3fe0000000000000cb3ff4000000000000a8617474616368656491920c04ac6f75"
-        "747075745f736c6f7473920708",
+        "747075745f736c6f7473920708a8656e636f64696e67a0",
     ),
     (
         m.Need(1, 2, 3, (10, 11), False),
-        "87a17602a474797065a46e656564a773657373696f6e01aa67656e65726174696f6e02a77265717565737403a66672616d6573920a0b"
+        "87a17603a474797065a46e656564a773657373696f6e01aa67656e65726174696f6e02a77265717565737403a66672616d6573920a0b"
         "af756e6b6e6f776e5f73657373696f6ec2",
     ),
     (
         m.Failure(None, 3, "busy", "no"),
-        "86a17602a474797065a76661696c757265a773657373696f6ec0a77265717565737403a4636f6465a462757379a76d657373616765a26e6f",
+        "86a17603a474797065a76661696c757265a773657373696f6ec0a77265717565737403a4636f6465a462757379a76d657373616765a26e6f",
     ),
 ]
 
@@ -87,11 +88,12 @@ def test_message_has_these_bytes(message: m.Message, wire: str) -> None:
         m.Close(5),
         m.Status(),
         m.Stop(),
-        m.Welcome("0.1.0", 99, ("flow", "rife-4.26")),
+        m.Welcome("0.1.0", 99, ("flow", "rife-4.26"), 2),
         m.CancelBuild(5),
         m.Opened(1, "flow", "cpu", "shared", "flow on cpu (no network is installed)"),
         m.Engine(1, "rife-4.6", "torch-cuda", "tensorrt", 0.4, "part render, 4 of 10"),
-        m.Rendered(1, 2, 3, 4.5),
+        m.Rendered(1, 2, 3, 4.5, 0.5, "delta-bitshuffle-zstd"),
+        m.Received(1, 2, 3.5),
         m.Dropped(1, 2, 3),
         m.StatusReport("0.1.0", 99, 1.5, 0.5, 2, 3, 4, 5, 6, (REPORT, REPORT)),
     ],
@@ -103,26 +105,26 @@ def test_message_comes_back_as_it_was(message: m.Message) -> None:
 
 def test_payloads_follow_the_header() -> None:
     assert parse_request(serialize(INLINE, [b"one", b"two"])) == (INLINE, (b"one", b"two"))
-    done = m.Rendered(1, 2, 3, 4.5)
+    done = m.Rendered(1, 2, 3, 4.5, 0.0, "")
     assert parse_reply(serialize(done, [b"pixels"])) == (done, (b"pixels",))
 
 
 def test_an_integer_stands_for_a_float() -> None:
-    header = {"v": 2, "type": "render", **RENDER.to_map(), "interval_before": 2, "times": [1, 0]}
+    header = {"v": 3, "type": "render", **RENDER.to_map(), "interval_before": 2, "times": [1, 0]}
     message, _ = parse_request([msgpack.packb(header)])
     assert isinstance(message, m.Render)
     assert message.times == (1.0, 0.0) and isinstance(message.interval_before, float)
 
 
 def header(message: m.Message, **changes: object) -> list[bytes]:
-    fields = {"v": 2, "type": message.label, **message.to_map(), **changes}
+    fields = {"v": 3, "type": message.label, **message.to_map(), **changes}
     return [msgpack.packb({key: value for key, value in fields.items() if value is not KeyError})]
 
 
 BIG = 1 << 60
 MALFORMED = {
-    "no parts": ([], "message has 0 parts, expected 1..65"),
-    "too many parts": ([b"\x80"] * 66, "message has 66 parts"),
+    "no parts": ([], "message has 0 parts, expected 1..32769"),
+    "too many parts": ([b"\x80"] * 32770, "message has 32770 parts"),
     "empty header": ([b""], "header is not msgpack"),
     "not msgpack": ([b"\xc1"], "header is not msgpack"),
     "trailing bytes": ([b"\x80\x80"], "header is not msgpack"),
@@ -130,9 +132,9 @@ MALFORMED = {
     "nested without end": ([b"\x91" * 2000], "header is not msgpack"),
     "not a map": ([b"\x93\x01\x02\x03"], "header is a list of 3, expected a map"),
     "too long": ([b"\xc6" + b"\0" * 70000], "header has 70001 bytes, expected at most 65536"),
-    "no version": ([b"\x80"], "protocol version None, expected 2"),
-    "another version": (header(m.Hello(), v=1), "protocol version 1, expected 2: update the older"),
-    "version of another type": (header(m.Hello(), v=True), "protocol version True, expected 2"),
+    "no version": ([b"\x80"], "protocol version None, expected 3"),
+    "another version": (header(m.Hello(), v=1), "protocol version 1, expected 3: update the older"),
+    "version of another type": (header(m.Hello(), v=True), "protocol version True, expected 3"),
     "no type": (header(m.Hello(), type=KeyError), "type is None, expected one of hello, open"),
     "unknown type": (header(m.Hello(), type="x" * 99), "type is 'xxxx"),
     "type of another type": (header(m.Hello(), type=[1]), "type is a list of 1"),
@@ -181,8 +183,12 @@ MALFORMED = {
     "slot out of range": (header(RENDER, output_slots=[7, 1024]), "render.output_slots[1] is 1024"),
     "slots for other times": (header(RENDER, output_slots=[7]), "render.output_slots has 1 slots for 2 times"),
     "slot used twice": (header(RENDER, output_slots=[4, 7]), "render names one slot twice"),
-    "payload missing": (header(INLINE), "render.attached names payloads [0, 1], expected each of the 0 that came"),
-    "payload too many": ([*header(INLINE), b"", b"", b""], "expected each of the 3 that came"),
+    "payload missing": (header(INLINE), "render attaches 2 frames in 0 payloads, expected as many for each"),
+    "payload too many": ([*header(INLINE), b"", b"", b""], "render attaches 2 frames in 3 payloads"),
+    "place of no payload": (
+        [*header(INLINE, attached=[[11, 0], [12, 2]]), b"", b""],
+        "render.attached names frames [0, 2] of the payloads, expected 0 to 1",
+    ),
     "payload with shared memory": ([*header(RENDER), b""], "render came with 1 payloads, expected none"),
     "payload with another message": ([*header(m.Hello()), b""], "hello came with 1 payloads, expected none"),
 }

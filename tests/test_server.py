@@ -309,11 +309,11 @@ def test_runtime_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("DRBA_RUNTIME_DIR", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     path = socket_path(default_endpoint())
-    assert path == tmp_path / "drba-player" / "server-v2.sock"
+    assert path == tmp_path / "drba-player" / "server-v3.sock"
     assert path.parent.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
-    assert socket_path(default_endpoint()) == tmp_path / f"drba-player-{os.getuid()}" / "server-v2.sock"
+    assert socket_path(default_endpoint()) == tmp_path / f"drba-player-{os.getuid()}" / "server-v3.sock"
     monkeypatch.setenv("DRBA_RUNTIME_DIR", str(tmp_path / ("long" * 30)))
     with pytest.raises(ServerError, match="is longer than 107 bytes; set DRBA_RUNTIME_DIR to a shorter one"):
         default_endpoint()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import zmq
-from helpers_server import Film, Place, connect, eventually, free_port, private_place, run, soon
+from helpers_server import Film, Place, connect, eventually, private_place, run, soon
 
 from drba.errors import ModelError, ServerError
 from drba.pixels import FrameLayout, pixel_format
@@ -37,16 +37,11 @@ def status() -> m.StatusReport:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def test_shared_inline_and_tcp_give_the_computed_frames_bit_for_bit(place: Place) -> None:
+def test_shared_and_inline_give_the_computed_frames_bit_for_bit(place: Place) -> None:
     async def test() -> None:
-        endpoint = f"tcp://127.0.0.1:{free_port()}"
-        async with await connect() as client, await connect("--endpoint", endpoint, endpoint=endpoint) as remote:
-            for owner, shared, transport in (
-                (client, True, "shared"),
-                (client, False, "inline"),
-                (remote, True, "inline"),
-            ):
-                film = await Film.open(owner, shared=shared)
+        async with await connect() as client:
+            for shared, transport in ((True, "shared"), (False, "inline")):
+                film = await Film.open(client, shared=shared)
                 assert (film.session.transport, film.session.model, film.session.engine) == (transport, "mix", "fake")
                 for middle in (7, 8, 9):
                     result = await film.ask(middle, (0.75, 1.25))
@@ -55,7 +50,6 @@ def test_shared_inline_and_tcp_give_the_computed_frames_bit_for_bit(place: Place
                     ]
                     assert 0 < result.render_ms < result.round_trip_ms
                 await film.close()
-        assert stop_server(endpoint)
 
     run(test())
 
@@ -247,17 +241,17 @@ def test_malformed_messages_are_answered_and_logged_once(place: Place) -> None:
         for parts in ([b""], [b"\xc1"], [b"\x80", b"x"], [b"x" * 100_000], [b"\x80"] * 80):
             answer = ask(*parts)
             assert isinstance(answer, m.Failure) and answer.code in ("malformed", "version")
-        unknown = m.Render(7, 0, 9, 1, 2, 3, 1.0, 1.0, (0.5,), (), (1,))
+        unknown = m.Render(7, 0, 9, 1, 2, 3, 1.0, 1.0, (0.5,), (), (1,), "")
         assert ask(*serialize(unknown)) == m.Need(7, 0, 9, (), True)  # type: ignore[arg-type]
         opening = m.Open(7, 38, 21, "gray", "bt709", False, "mix", "auto", 1.0, True, None)
         assert ask(*serialize(opening)) == m.Opened(7, "mix", "fake", "inline", "a fake of mix")  # type: ignore[arg-type]
         answer = ask(*serialize(unknown))  # type: ignore[arg-type]
         assert isinstance(answer, m.Failure) and (answer.session, answer.request) == (7, 9)
         assert "this session is inline" in answer.message
-        inline = m.Render(7, 0, 10, 1, 2, 3, 1.0, 1.0, (0.5,), ((2, 0),), ())
+        inline = m.Render(7, 0, 10, 1, 2, 3, 1.0, 1.0, (0.5,), ((2, 0),), (), "")
         assert ask(*serialize(inline, [bytes(38 * 21)])) == m.Need(7, 0, 10, (1, 3), False)  # type: ignore[arg-type]
         answer = ask(*serialize(inline, [b"short"]))  # type: ignore[arg-type]
-        assert isinstance(answer, m.Failure) and "payload has 5 bytes, expected 798" in answer.message
+        assert isinstance(answer, m.Failure) and "frame has parts of 5 bytes, expected 798" in answer.message
         assert isinstance(ask(*serialize(m.Hello())), m.Welcome)  # type: ignore[arg-type]
         assert status().malformed - before == 7
         assert place.log.count("WARNING") - warnings == 1

@@ -15,6 +15,7 @@ from drba.errors import EngineError, ServerError
 from drba.pixels import Plane
 from engines.base import EngineState, SourceFrame, StreamSpec, Triplet
 from server.client import Client, Frame, FramePool, Session
+from server.keys import find_server
 
 KEPT_FRAMES = 8  # source frames in the pool: those of the triplets being rendered
 POOL_SLOTS = 40
@@ -23,11 +24,18 @@ READY_TIMEOUT_S = 60.0
 T = TypeVar("T")
 
 
+def _connected(server: str | None) -> Coroutine[Any, Any, Client]:
+    if server is None or server.startswith("ipc://"):
+        return Client.connect(endpoint=server, start=server is None)
+    return Client.connect(remote=find_server(server))
+
+
 class ServerRenderer:
     """`engines.base.Renderer` over a connection, with an event loop in a thread of its own."""
 
-    def __init__(self, spec: StreamSpec, endpoint: str | None) -> None:
-        """`endpoint` None is this user's server, started if there is none. ServerError, ModelError, InputError."""
+    def __init__(self, spec: StreamSpec, server: str | None) -> None:
+        """`server` None is this user's, started if there is none; else an ipc:// endpoint or a paired machine, as `find_server`
+        takes it. ServerError, ModelError, InputError."""
         self._layout = spec.layout
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server-client", daemon=True)
@@ -38,7 +46,7 @@ class ServerRenderer:
         self._began_with: tuple[str, str] | None = None  # model and engine of all frames
         self._client: Client | None = None
         try:
-            self._client = self._call(Client.connect(endpoint=endpoint, start=endpoint is None))
+            self._client = self._call(_connected(server))
             self._session: Session = self._call(self._client.open_session(spec, self._pool))
         except BaseException:
             self.close()

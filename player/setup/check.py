@@ -47,7 +47,7 @@ def run_checks(examinations: Sequence[tuple[str, Examine]], timeout_s: float) ->
     for thread in threads:
         thread.join(max(0.0, end - monotonic()))
     late = f"did not finish within {timeout_s:g} s"
-    return [check for name, _ in examinations for check in found.get(name) or [Check(name, "problem", late, REPORT)]]
+    return [check for name, _ in examinations for check in found.get(name, [Check(name, "problem", late, REPORT)])]
 
 
 def _examined(name: str, examine: Examine) -> list[Check]:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import drba
-from drba.errors import InputError
+from drba.errors import InputError, ServerError
 
 from .check import Check, State
 
@@ -176,6 +176,24 @@ def check_server() -> Iterator[Check]:
         yield Check("server", "warn", found, "drba stop; the next film starts the new one", data)
     else:
         yield Check("server", "ok", found, data=data)
+
+
+def check_paired() -> Iterator[Check]:
+    """The machines that render for this one: whether they answer. None paired is no check."""
+    from server.control import server_status
+    from server.keys import paired
+
+    for name, server in paired().servers.items():
+        subject, data = f"paired:{name}", {"endpoint": server.endpoint}
+        try:
+            report = server_status(remote=server)
+        except ServerError as error:
+            remedy = f"start drba-server --listen there; if it is no longer paired: drba pair --remove {name}"
+            yield Check(subject, "warn", str(error), remedy, data)
+            continue
+        assert report is not None  # of another machine there is an answer or an error
+        found = f"{server.endpoint} answers, version {report.version}"
+        yield Check(subject, "ok", found, data={**data, "version": report.version})
 
 
 def check_config() -> Iterator[Check]:

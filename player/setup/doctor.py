@@ -88,6 +88,7 @@ def installation_checks() -> list[tuple[str, Examine]]:
         ("script-options", check_mpv.check_script_options),
         ("options", check_system.check_config),
         ("server", check_system.check_server),
+        ("paired", check_system.check_paired),
         ("weights", check_models.check_weights),
         ("engine-cache", check_models.check_engine_cache),
         ("auto", check_models.check_auto),
