@@ -1,6 +1,6 @@
-"""A million messages that nobody should send, and a million Range headers: `python benchmarks/fuzz.py [--cases N] [--seed N]`.
+"""A million messages that nobody should send, and as many Range headers: `python benchmarks/fuzz.py [--cases N] [--seed N]`.
 
-What is tried, and what counts as a fault, is in tests/fuzzing.py and tests/fuzz_dispatch.py; a short run is one of the tests.
+What is tried, and what counts as a fault, is in tests/fuzzing.py, fuzz_frames.py and fuzz_dispatch.py; a short run is a test.
 Prints a table; a fault is printed with the seed and number that make it again, and the exit status is 1 then.
 """
 
@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from fuzz_dispatch import DispatchFuzzer  # noqa: E402
+from fuzz_frames import FrameFuzzer  # noqa: E402
 from fuzzing import Fuzzer, RangeFuzzer, reply_fuzzer, request_fuzzer  # noqa: E402
 
-SHARES = {"requests": 0.5, "replies": 0.5, "ranges": 1.0, "sequences": 0.01}  # of --cases
+SHARES = {"requests": 0.5, "replies": 0.5, "ranges": 1.0, "frames": 0.2, "sequences": 0.01}  # of --cases
 ROUND = 50_000  # cases of one seed: another seed begins with nothing kept
 
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("requests", lambda seed, cases: _messages(request_fuzzer(seed), cases)),
         ("replies", lambda seed, cases: _messages(reply_fuzzer(seed), cases)),
         ("ranges", _ranges),
+        ("frames", _frames),
         ("sequences", _sequences),
     ):
         faults += _row(name, run, arguments.seed, int(arguments.cases * SHARES[name]))
@@ -72,6 +74,11 @@ def _ranges(seed: int, cases: int) -> tuple[set[str], int]:
     fuzzer = RangeFuzzer(seed)
     taken = sum(fuzzer.check(fuzzer.case()) for _ in range(cases))
     return {"416"}, taken
+
+
+def _frames(seed: int, cases: int) -> tuple[set[str], int]:
+    fuzzer = FrameFuzzer(seed)
+    return set(), sum(fuzzer.check(fuzzer.case()) for _ in range(cases))
 
 
 def _sequences(seed: int, cases: int) -> tuple[set[str], int]:

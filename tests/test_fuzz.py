@@ -20,15 +20,19 @@ import pytest
 from fake_mpv import bridge
 from film_reader import OpenFilm, open_film
 from fuzz_dispatch import DispatchFuzzer
+from fuzz_frames import FrameFuzzer
 from fuzzing import Fuzzer, RangeFuzzer, reply_fuzzer, request_fuzzer
 from helpers_server import FAKE_SERVER, alive, eventually, private_place, soon
 
+from drba.errors import ProtocolError
 from player.film import Film
 from player.playhead import Playhead
 from server import messages as m
 from server.client import server_status
+from server.peers import Peer
 from server.protocol import parse_reply, parse_request, serialize
 from server.runtime import default_endpoint, socket_path
+from server.session import ServerSession
 
 HOSTILE = Path(__file__).with_name("hostile.py")
 MESSAGES, REQUESTS = 10_000, 3000
@@ -62,9 +66,24 @@ def test_requests_in_any_order_are_each_answered_once() -> None:
     assert fuzzer.end().keys() >= {"rendered", "need", "failure", "dropped"}
 
 
+def test_no_request_makes_the_server_take_all_memory() -> None:
+    """64 frames of the largest size are 16 GiB; where frames travel in messages, they would be made here."""
+    fuzzer = request_fuzzer(1)
+    largest = replace(fuzzer.valid(m.Open), width=16384, height=16384, pixel_format="gray", shared=None)  # type: ignore[call-arg]
+    session = ServerSession(Peer(b"one"), largest, None)  # type: ignore[arg-type]
+    changes = {"previous": 0, "middle": 1, "following": 2, "times": (0.5,) * 64, "attached": (), "output_slots": ()}
+    with pytest.raises(ProtocolError, match="asks for 17179869184 bytes in one answer, expected at most 1073741824"):
+        session.admit(replace(fuzzer.valid(m.Render), **changes), ())  # type: ignore[arg-type]
+
+
 def test_any_range_header_is_a_part_of_the_file_or_refused() -> None:
     fuzzer = RangeFuzzer(2)
     assert 1000 < sum(fuzzer.check(fuzzer.case()) for _ in range(10_000)) < 9000
+
+
+def test_a_damaged_frame_is_refused_or_unpacked_into_its_place() -> None:
+    fuzzer = FrameFuzzer(4)
+    assert 100 < sum(fuzzer.check(fuzzer.case()) for _ in range(1500)) < 1400
 
 
 # --- live -------------------------------------------------------------------------------------------------------------
