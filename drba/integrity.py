@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Literal
 from . import weights
 from .errors import ModelError
 from .models import Algorithm, Digest, ModelSpec, Part
+from .ownership import foreign
 
 try:
     import fcntl
@@ -145,6 +147,11 @@ def locked(spec: ModelSpec) -> Iterator[None]:
         file = path.open("ab")
     except OSError as error:
         raise ModelError(f"folder {path.parent} cannot be written ({error.strerror}); check its permissions") from error
+    if why := foreign(path.parent):
+        file.close()
+        raise ModelError(
+            f"folder {path.parent} {why}; remove it, or set {weights.DATA_DIR_ENV} to a folder of your own"
+        )
     with file:
         if fcntl is not None:
             try:
@@ -156,15 +163,20 @@ def locked(spec: ModelSpec) -> Iterator[None]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """All of it under this name or nothing; ModelError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # new: nobody's link is followed
             file.write(content)
         replace_durably(temporary, path)
     except OSError as error:
         raise ModelError(f"file {path} cannot be written ({error.strerror}); check space and permissions") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name that nobody can know before it is used."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 def replace_durably(temporary: Path, path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import platformdirs
 
-from .errors import DrbaError
+from .errors import DrbaError, InputError
 from .integrity import write_atomically
+from .ownership import foreign
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,12 @@ CACHE_DIR_ENV = "DRBA_CACHE_DIR"
 
 
 def cache_folder() -> Path:
-    """Where measurements, built engines and the demo clip are; DRBA_CACHE_DIR moves it."""
-    return Path(os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False))
+    """Where measurements, built engines and the demo clip are; DRBA_CACHE_DIR moves it. InputError where others could have
+    put something there."""
+    folder = Path(os.environ.get(CACHE_DIR_ENV) or platformdirs.user_cache_dir("drba-player", appauthor=False))
+    if why := foreign(folder):
+        raise InputError(f"cache folder {folder} {why}; remove it, or set {CACHE_DIR_ENV} to a folder of your own")
+    return folder
 
 
 class KeptFacts:

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from drba.errors import EngineError
+from drba.integrity import temporary_beside
 from drba.kept import CACHE_DIR_ENV, cache_folder
+from drba.ownership import foreign
 
 try:
     import fcntl
@@ -52,7 +54,7 @@ class Entry:
 
 
 class EngineCache:
-    """EngineError where the folder cannot be made, written, or is open to other users."""
+    """EngineError where the folder cannot be made or written, or is not this user's alone."""
 
     def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
         self.folder = folder or cache_folder() / "engines"
@@ -148,10 +150,9 @@ class EngineCache:
     def _open_lock(self, name: str) -> IO[bytes]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not _only_ours(self.folder.stat()):
+            if why := foreign(self.folder, private=True):
                 raise EngineError(
-                    f"engine cache {self.folder} can be written by other users; make it yours alone (chmod go-w) or set "
-                    f"{CACHE_DIR_ENV}"
+                    f"engine cache {self.folder} {why}: engines are code; chmod 700 it, or set {CACHE_DIR_ENV}"
                 )
             return (self.folder / name).open("ab")
         except OSError as error:
@@ -220,9 +221,9 @@ def _in_use(manifest: Path) -> bool:
 
 def _write(path: Path, content: bytes) -> None:
     """All of it under this name or nothing, also after a power cut."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -283,12 +283,10 @@ local function ipc_path()
     local path = mp.get_property("input-ipc-server", "")
     if path ~= "" then return mp.command_native({"expand-path", path}) end
     local base = os.getenv("XDG_RUNTIME_DIR") or os.getenv("TMPDIR") or "/tmp"
-    math.randomseed(os.time() + utils.getpid() * 7919)
-    local folder = string.format("%s/drba-mpv-%d-%06d", base, utils.getpid(), math.random(0, 999999))
-    local made = run("mkdir", "-m", "700", folder)
+    local made = run("mktemp", "-d", base .. "/drba-mpv-XXXXXXXXXX")   -- mode 700, under a name that nobody can guess
     if not made or made.status ~= 0 then return nil end
-    owned_folder = folder
-    path = folder .. "/mpv.sock"
+    owned_folder = made.stdout:gsub("%s+$", "")
+    path = owned_folder .. "/mpv.sock"
     mp.set_property("input-ipc-server", path)
     return path
 end

@@ -20,7 +20,7 @@ from .decoder import Decoder
 from .http_server import Track
 from .level_memory import LevelMemory, Remembered, film_kind
 from .levels import SOURCE_LEVEL, Mode, ModelAtScale, ladder, parse_mode
-from .location import ffmpeg_options, locate
+from .location import ffmpeg_options, locate, origin
 from .playhead import Playhead
 from .rates import output_rate
 from .relations import SceneOptions
@@ -54,6 +54,7 @@ class FilmRequest:
     quality: str = "auto"
     pixel_aspect: float = 0.0  # as mpv shows the film's own track; 0 where it has not said
     web: dict[str, str] = field(default_factory=dict)
+    origin: str | None = None  # that mpv says to every web server, that of the virtual file included
 
     @classmethod
     def parse(cls, data: dict[str, Any]) -> FilmRequest:
@@ -65,6 +66,7 @@ class FilmRequest:
                 path=place.url,
                 stream=place.stream,
                 web=ffmpeg_options(data.get("web") or {}) if "://" in place.url else {},
+                origin=origin(data.get("web") or {}),
                 offset_s=Fraction(data.get("offset_s", 0)).limit_denominator(1_000_000),
                 fps=str(data.get("fps", "auto")),
                 display_fps=float(data.get("display_fps") or 0),
@@ -113,7 +115,7 @@ class Film:
         self._context = StreamContext(
             clock, frames, self._pool, decoder, playhead, self.stats, self._sessions, controller
         )
-        self.track = Track(self.file, lambda first: OutputStream(self._context, first))
+        self.track = Track(self.file, lambda first: OutputStream(self._context, first), request.origin)
 
     def _sample_aspect(self) -> Fraction:
         """What mpv found counts: containers and codecs contradict each other, and players choose differently."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import secrets
 from collections.abc import AsyncGenerator, Callable
@@ -12,6 +13,8 @@ from typing import Protocol
 
 from aiohttp import web
 
+from .http_connections import BACKLOG, Connections
+from .peer_user import uid_of_client
 from .plan import Kind
 from .virtual_file import PREFIX_BYTES, VirtualFile
 
@@ -19,6 +22,7 @@ log = logging.getLogger(__name__)
 
 #: A piece of this size is handed to the socket at once; what it does not take waits for mpv to read.
 CHUNK_BYTES = 1 << 20
+STOP_TIMEOUT_S = 0.5  # for what is being answered
 
 
 class FrameStream(Protocol):
@@ -32,12 +36,15 @@ class FrameStream(Protocol):
 class Track:
     """One virtual file and where its frames come from. The newest reader gets the frames; an older one is cut off."""
 
-    def __init__(self, file: VirtualFile, open_stream: Callable[[int], FrameStream]) -> None:
+    def __init__(self, file: VirtualFile, open_stream: Callable[[int], FrameStream], origin: str | None = None) -> None:
+        """`origin` is what the viewer has mpv say to web servers, ours included; else only web pages say one."""
         self.file = file
+        self.origin = origin
         self.open_stream = open_stream
         #: Where the film's data turned out to end, once a reader has got there; None while it may be whole.
         self.end_byte: int | None = None
         self.on_frame: Callable[[int, Kind], None] = lambda number, kind: None
+        self.refusal_logged = False
         self._reader: asyncio.Task[object] | None = None
 
     def take_over(self) -> None:
@@ -52,72 +59,133 @@ class Track:
 
 
 class FrameServer:
-    """Serves tracks under unguessable paths."""
+    """Serves tracks under unguessable paths, one request a connection. docs/security.md says to whom, and to whom not."""
 
     def __init__(self) -> None:
-        self._tracks: dict[str, Track] = {}
-        self._runner: web.AppRunner | None = None
+        self._tracks: dict[str, Track] = {}  # by path
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._connections: Connections | None = None
         self.port = 0
 
     async def start(self) -> None:
-        app = web.Application()
-        app.router.add_get("/{token}/video.mkv", self._serve)  # answers HEAD too
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        # What is malformed, or cut off, is no event: anybody on this machine can send it, as often as they like.
+        quiet = logging.getLogger(f"{__name__}.refused")
+        quiet.setLevel(logging.CRITICAL)
+        self._server = web.Server(
+            self._serve, handler_cancellation=True, access_log=None, logger=quiet, lingering_time=0.0
+        )
+        self._connections = Connections(self._server)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._connections, "127.0.0.1", 0, backlog=BACKLOG)
+        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         for track in self._tracks.values():
             track.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            self._listener.close()
+        if self._server is not None:
+            await self._server.shutdown(STOP_TIMEOUT_S)
 
     def add(self, track: Track) -> str:
         """Publish a track; returns its URL."""
-        token = secrets.token_urlsafe(24)
-        self._tracks[token] = track
-        return f"http://127.0.0.1:{self.port}/{token}/video.mkv"
+        path = f"/{secrets.token_urlsafe(24)}/video.mkv"
+        self._tracks[path] = track
+        return f"http://127.0.0.1:{self.port}{path}"
 
     def remove(self, track: Track) -> None:
         track.close()
-        self._tracks = {token: kept for token, kept in self._tracks.items() if kept is not track}
+        self._tracks = {path: kept for path, kept in self._tracks.items() if kept is not track}
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        track = self._tracks.get(request.match_info["token"])
-        # A page in the viewer's browser can name this address, but neither this Host nor a request without an Origin.
-        if track is None or request.host != f"127.0.0.1:{self.port}" or "Origin" in request.headers:
-            raise web.HTTPNotFound
+    def _find(self, path: str) -> Track | None:
+        """In a time that says nothing about how much of a path was right."""
+        asked = path.encode(errors="surrogateescape")
+        found = [track for own, track in self._tracks.items() if secrets.compare_digest(own.encode(), asked)]
+        return found[0] if found else None
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        track = self._find(request.raw_path)
+        response: web.StreamResponse
+        try:
+            if track is None:
+                response = web.Response(status=404)
+            elif why := self._refusal(request, track):
+                if not track.refusal_logged:  # once: whoever has found out a path may ask a thousand times a second
+                    track.refusal_logged = True
+                    log.warning("a request for the film is refused: %s", why)
+                response = web.Response(status=404)
+            elif request.method not in ("GET", "HEAD"):
+                response = web.Response(status=405, headers={"Allow": "GET, HEAD"})
+            elif request.can_read_body:
+                response = web.Response(status=413)
+            else:
+                response = await self._serve_track(request, track)
+        except ConnectionError:
+            log.debug("who asked has gone away")
+            response = web.Response(status=400)
+        except Exception:
+            log.exception("a request for the film")
+            if request.transport is not None:
+                request.transport.close()  # an answer could come in the middle of the film's bytes
+            response = web.Response(status=500)
+        response.force_close()
+        return response
+
+    def _refusal(self, request: web.BaseRequest, track: Track) -> str:
+        """Why a request that knows the path is none of mpv's; empty for mpv's own."""
+        host, origin = request.headers.get("Host"), request.headers.get("Origin")
+        if host != f"127.0.0.1:{self.port}":  # a name that a web page had pointed here (DNS rebinding)
+            return f"it is for {host!r}, expected 127.0.0.1:{self.port}"
+        if "Sec-Fetch-Site" in request.headers or origin not in (None, track.origin):
+            return f"a web page asks (origin {origin!r})"
+        uid = _uid_of(request)
+        if uid not in (None, os.geteuid()):
+            return f"user {uid} asks, expected {os.geteuid()}"
+        return ""
+
+    async def _serve_track(self, request: web.BaseRequest, track: Track) -> web.StreamResponse:
+        assert self._connections is not None
         size = track.file.size
-        first, last = _parse_range(request.headers.get("Range"), size)
+        asked = request.headers.get("Range")
+        wanted = parse_range(asked, size)
+        if wanted is None:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+        first, last = wanted
         if track.end_byte is not None and first >= track.end_byte:
             # FFmpeg asks again, for eleven seconds, where a connection ended early. It takes this for the end of the file.
             return web.Response(status=206, headers={"Content-Range": f"bytes {first}-{first}/{first}"})
+        if request.transport is not None:
+            self._connections.admit(request.transport)
         response = web.StreamResponse(
-            status=206 if "Range" in request.headers else 200,
+            status=200 if asked is None else 206,
             headers={"Accept-Ranges": "bytes", "Content-Type": "video/x-matroska", "Cache-Control": "no-store"},
         )
         if response.status == 206:
             response.headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         response.content_length = last - first + 1
+        response.force_close()
         await response.prepare(request)
         if request.method == "HEAD":
             return response
         if request.transport is not None:
             # A drain then means that the kernel has everything: only then may a frame's memory be used again.
             request.transport.set_write_buffer_limits(high=0)
-        try:
-            missing = await _send(response, track, first, last)
-        except ConnectionError:
-            log.debug("the reader of byte %d went away", first)
-            return response
+        missing = await _send(response, track, first, last)
         if missing and request.transport is not None:
             # The data ended before the length that the container states; only a closed connection says so to the reader.
             log.info("the film ends %d bytes before its stated length", missing)
             track.end_byte = last + 1 - missing
             request.transport.close()
         return response
+
+
+def _uid_of(request: web.BaseRequest) -> int | None:
+    """The user whose process asks; None where that cannot be known."""
+    if request.transport is None:
+        return None
+    client, server = (request.transport.get_extra_info(name) for name in ("peername", "sockname"))
+    return uid_of_client(client, server) if client and server else None
 
 
 async def _send(response: web.StreamResponse, track: Track, first: int, last: int) -> int:
@@ -160,18 +228,17 @@ async def _send(response: web.StreamResponse, track: Track, first: int, last: in
     return remaining
 
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # longer ones are no file's
 
 
-def _parse_range(header: str | None, size: int) -> tuple[int, int]:
-    """(first, last) byte asked for; HTTPRequestRangeNotSatisfiable for anything but one satisfiable range."""
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """(first, last) byte that a Range header asks for; None for anything but one range that can be satisfied."""
     if header is None:
         return 0, size - 1
     match = _RANGE.fullmatch(header.strip())
     if match and match[1]:
         first, last = int(match[1]), min(int(match[2]), size - 1) if match[2] else size - 1
-        if first <= last:
-            return first, last
-    elif match and match[2] and int(match[2]) > 0:
+        return (first, last) if first <= last else None
+    if match and match[2] and int(match[2]) > 0:
         return max(0, size - int(match[2])), size - 1
-    raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,20 +47,27 @@ def locate(name: str, stream: int | None = None, video: int = 0, windows: bool =
     `stream` is FFmpeg's index of the track as mpv has it, `video` its number among the video tracks of `name`, from 0.
     InputError where only mpv can read it.
     """
+    given = name
     for prefix in LEAVE_TO_FFMPEG:
         name = name.removeprefix(prefix)
     if name == "-":
         raise InputError("what comes through a pipe can be read only once, and mpv reads it; give DRBA a file or URL")
     scheme, separator, rest = name.partition("://")
     if not separator:
-        return Location(name, stream)
+        return Location(_file(name) if name == given else name, stream)
     if scheme == "file":
-        return Location(_file_path(rest, windows), stream)
+        return Location(_file(_file_path(rest, windows)), stream)
     if scheme == "edl":
-        return Location(_edl_video(name, video))
+        part = _edl_video(name, video)
+        return Location(part if "://" in part else _file(part))
     if scheme in ONLY_MPV:
         raise InputError(f"{name}: only mpv can read {scheme}://; DRBA needs a file, or a URL that FFmpeg can read")
     return Location(name, stream)
+
+
+def _file(name: str) -> str:
+    """A file by its name: one that begins like `concat:` or `subfile,` would be a protocol to FFmpeg, but is none to mpv."""
+    return os.path.join(os.curdir, name) if re.match(r"[\w+.-]{2,}[:,]", name) else name
 
 
 def _file_path(rest: str, windows: bool) -> str:
@@ -158,3 +166,12 @@ def ffmpeg_options(web: Mapping[str, Any]) -> dict[str, str]:
     if lines:
         options["headers"] = "".join(line + "\r\n" for line in lines)
     return options
+
+
+def origin(web: Mapping[str, Any]) -> str | None:
+    """The Origin that mpv's `headers` say to every web server."""
+    for line in web.get("headers") or []:
+        name, _, value = str(line).partition(":")
+        if name.strip().lower() == "origin":
+            return value.strip()
+    return None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncIterator
 from itertools import count
 from typing import Any
 
 from drba.errors import DrbaError
+
+from .peer_user import uid_of_listener
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +32,27 @@ class MpvIpc:
 
     @classmethod
     async def connect(cls, path: str, timeout_s: float = CONNECT_TIMEOUT_S) -> MpvIpc:
-        """Connect, waiting until mpv listens; DrbaError if it does not in time."""
+        """Connect, waiting until mpv listens; DrbaError if it does not in time, or if it is another user's.
+
+        Where somebody else has put a socket at a place that all can write to, mpv cannot open its own: what came through
+        that one would have us open the viewer's files for them.
+        """
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             try:
-                return cls(*await asyncio.open_unix_connection(path, limit=LINE_LIMIT_BYTES))
+                reader, writer = await asyncio.open_unix_connection(path, limit=LINE_LIMIT_BYTES)
+                break
             except OSError as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise DrbaError(f"mpv does not listen at {path}: {error.strerror}") from error
                 await asyncio.sleep(RETRY_S)
+        owner = uid_of_listener(writer.get_extra_info("socket"))
+        if owner not in (None, os.geteuid()):
+            writer.close()
+            raise DrbaError(
+                f"mpv's socket {path} is user {owner}'s, expected {os.geteuid()}'s; have input-ipc-server in a folder of your own"
+            )
+        return cls(reader, writer)
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """Events until mpv closes the connection."""

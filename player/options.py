@@ -16,6 +16,7 @@ import platformdirs
 
 from drba.errors import InputError
 from drba.models import find
+from drba.ownership import foreign
 from drba.timeline import parse_rate
 from engines import check_engine
 
@@ -134,6 +135,8 @@ def config_path() -> Path:
 def load_config(path: Path | None = None) -> dict[str, Value]:
     """Defaults from the config file (TOML, one `name = value` a line); an absent file is an empty one."""
     path = path or config_path()
+    if why := foreign(path):
+        raise InputError(f"config file {path} {why}; make it yours alone, or remove it")
     try:
         with path.open("rb") as file:
             data = tomllib.load(file)

@@ -73,6 +73,7 @@ class CardProcess:
                 self._process = subprocess.Popen(
                     [*command, *arguments],
                     stdin=subprocess.DEVNULL,
+                    cwd="/",  # Python looks for modules where it is started: that may be any folder
                     pass_fds=[theirs.fileno()],
                     env={**os.environ, **device.environment},
                 )

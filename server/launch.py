@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drba.errors import ServerError
 
-from .logs import SERVER_STDERR, log_path
+from .logs import SERVER_STDERR, log_path, private_opener
 
 STDERR_BYTES = 64 << 10  # what is kept of a server's crash output before the file starts anew
 _children: list[subprocess.Popen[bytes]] = []  # kept so that they are reaped, and not complained about, when they end
@@ -32,7 +32,7 @@ class Launched:
         root = str(Path(__file__).resolve().parent.parent)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
         try:
-            with open(self._stderr_path, "ab") as stderr:
+            with open(self._stderr_path, "ab", opener=private_opener) as stderr:
                 if stderr.tell() > STDERR_BYTES:
                     stderr.truncate(0)
                 self._stderr_start = stderr.tell()
@@ -42,7 +42,7 @@ class Launched:
                     stdout=stderr,
                     stderr=stderr,
                     start_new_session=True,
-                    cwd="/",  # not to keep the film's disk busy
+                    cwd="/",  # not the film's folder: Python would look for modules there, and its disk be kept busy
                     env=environment,
                 )
         except OSError as error:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
+from io import TextIOWrapper
 from pathlib import Path
+from typing import cast
 
 from drba.errors import ServerError
 
@@ -23,10 +26,21 @@ def log_path(name: str) -> Path:
     return log_folder() / name
 
 
+def private_opener(path: str, flags: int) -> int:
+    """For `open`: a file that it makes is this user's alone. Logs name films."""
+    return os.open(path, flags, 0o600)
+
+
+class _PrivateHandler(logging.handlers.RotatingFileHandler):
+    def _open(self) -> TextIOWrapper:
+        file = open(self.baseFilename, self.mode, encoding=self.encoding, opener=private_opener)  # noqa: SIM115
+        return cast(TextIOWrapper, file)
+
+
 def rotating_handler(path: Path) -> logging.Handler:
     """Writes to `path`; ServerError if that cannot be written."""
     try:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+        handler = _PrivateHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
     except OSError as error:
         raise ServerError(f"log {path} cannot be written: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"))

@@ -22,6 +22,7 @@ from .cards import Cards, card_command
 from .control import describe_status, server_status, stop_server
 from .dispatch import OpenRenderer
 from .keys import DEFAULT_PORT, TCP, check_endpoint, identity, paired
+from .limits import allow_many_files
 from .logs import SERVER, log_path, rotating_handler
 from .messages import MAX_WORKERS
 from .priority import default_workers, give_way
@@ -122,6 +123,7 @@ def _serve(arguments: argparse.Namespace, open_renderer: OpenRenderer, card_comm
     try:
         _start_log(arguments.log or log_path(SERVER))
         give_way()
+        allow_many_files()
         server = Server(
             open_renderer,
             endpoint=endpoint,

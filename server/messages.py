@@ -18,6 +18,9 @@ VERSION = 3
 MAX_SIDE = 16384  # pixels; the largest texture that GPUs and H.265 level 6.2 (8192 x 4320) leave room for
 MAX_FRAME_BYTES = 512 << 20  # 16384 x 16384 at 8 bit 4:2:0 is 403 MB; more would let one message exhaust a desktop
 MAX_ATTACHED = 3  # frames one request can bring: a triplet
+MAX_ANSWER_BYTES = (
+    1 << 30
+)  # of frames that travel in one answer: ten of 8K, two of the largest; 64 of those would be 32 GiB
 MAX_TIMES = 64  # output frames of one request: 12 fps shown at 240 Hz needs 20, a 1/4 s gap at 240 Hz 60
 MAX_SLOTS = 1024  # of one shared memory: 40 s of 24 fps film, far beyond any look-ahead
 MAX_SLOT_BYTES = MAX_FRAME_BYTES + (1 << 20)  # a slot may be padded to a (huge) page

@@ -46,7 +46,9 @@ class MalformedMessage(ProtocolError):
 def serialize(message: Message, payloads: Sequence[Buffer] = ()) -> list[Buffer]:
     """The parts of a message on the wire; ProtocolError if it breaks its own rules."""
     message.check()
-    return [msgpack.packb({"v": VERSION, "type": message.label, **message.to_map()}), *payloads]
+    header = {"v": VERSION, "type": message.label, **message.to_map()}
+    # An error line may name a file, whose name may be no Unicode: that must not be what ends the server.
+    return [msgpack.packb(header, unicode_errors="replace"), *payloads]
 
 
 def parse_request(parts: Sequence[Buffer]) -> tuple[Message, tuple[Buffer, ...]]:

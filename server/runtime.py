@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from drba.errors import ServerError
+from drba.ownership import foreign
 
 from .messages import VERSION
 
@@ -81,6 +82,8 @@ def log_folder() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ServerError(f"log folder {folder} cannot be created: {error.strerror}") from error
+    if why := foreign(folder):
+        raise ServerError(f"log folder {folder} {why}; remove it, or make it yours alone")
     return folder
 
 

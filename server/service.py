@@ -27,6 +27,7 @@ SILENCE_S = 30.0  # a client that says nothing for so long is gone; clients send
 TICK_S = 1.0  # how often silence and idleness are looked at
 STOP_TIMEOUT_S = 5.0  # for the running requests when the server ends; one takes milliseconds, a stuck driver forever
 LINGER_MS = 500  # for the last answers to leave
+HANDSHAKE_MS = 10_000  # for a connection to say what it is: one that does not holds a file open
 HIGH_WATER = 1024  # messages queued to or from one client; each is answered once, so a living client has far fewer
 BATCH = 32  # messages taken before results are looked at again
 MAX_PEERS_PER_KEY = (
@@ -90,6 +91,10 @@ class Server:
         socket.setsockopt(zmq.MAXMSGSIZE, m.MAX_FRAME_BYTES)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # say when a client is gone instead of losing its answer silently
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects under its id takes its sessions over
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        if hasattr(os, "geteuid"):
+            # Besides the folder's mode: whatever becomes of that, the kernel says who connects to a unix socket.
+            socket.setsockopt(zmq.IPC_FILTER_UID, os.geteuid())
         if identity is not None:
             secure_server(socket, identity)
         try:

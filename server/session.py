@@ -14,7 +14,7 @@ from engines.base import EngineState, SourceFrame, StreamRenderer, StreamSpec, T
 
 from .frame_codec import parts_per_frame, split
 from .known import KnownFrames
-from .messages import INLINE_FRAMES, Open, Render, SessionReport
+from .messages import INLINE_FRAMES, MAX_ANSWER_BYTES, Open, Render, SessionReport
 from .outgoing import Outgoing, Packed, pack
 from .peers import Peer
 from .protocol import Buffer
@@ -104,6 +104,11 @@ class ServerSession:
         if self.memory is None:
             if request.output_slots:
                 raise ProtocolError("render.output_slots has slots, expected none: this session is inline")
+            answer_bytes = len(request.times) * self.layout.frame_bytes
+            if answer_bytes > MAX_ANSWER_BYTES:
+                raise ProtocolError(
+                    f"render.times asks for {answer_bytes} bytes in one answer, expected at most {MAX_ANSWER_BYTES}"
+                )
             count = parts_per_frame(self.layout.frame_bytes)
             if len(payloads) != count * len(request.attached):
                 raise ProtocolError(f"render has {len(payloads)} payloads, expected {count} for each frame")

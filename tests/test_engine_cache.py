@@ -132,10 +132,13 @@ def test_engines_in_use_are_not_evicted_by_any_process(tmp_path: Path) -> None:
 
 def test_a_folder_that_others_can_write_is_refused(cache: EngineCache) -> None:
     cache.put(KEY, b"engine")
-    cache.folder.chmod(0o777)
-    for action in (lambda: cache.get(KEY), lambda: cache.put(KEY, b"x")):
-        with pytest.raises(EngineError, match="can be written by other users"):
-            action()
+    for mode in (0o777, 0o750):
+        cache.folder.chmod(mode)
+        for action in (lambda: cache.get(KEY), lambda: cache.put(KEY, b"x")):
+            with pytest.raises(
+                EngineError, match=f"has mode {mode:04o}, expected 0700: engines are code; chmod 700 it"
+            ):
+                action()
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

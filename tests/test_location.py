@@ -30,6 +30,11 @@ def hook(*urls: str, headers: str = "!no_clip;!no_chapters") -> str:
         ("file://localhost/films/a.mkv", "/films/a.mkv"),
         ("lavf://https://h/a.m3u8", "https://h/a.m3u8"),
         ("https://h/a%20b.mkv?x=1", "https://h/a%20b.mkv?x=1"),
+        # FFmpeg would take these names of files for protocols of its own
+        ("concat:/etc/passwd|b.mkv", "./concat:/etc/passwd|b.mkv"),
+        ("subfile,,start,0,end,9,,:/etc/passwd", "./subfile,,start,0,end,9,,:/etc/passwd"),
+        ("file://crypto:a.mkv", "./crypto:a.mkv"),
+        ("lavf://concat:a.ts|b.ts", "concat:a.ts|b.ts"),  # so the viewer has told mpv itself
     ],
 )
 def test_files_and_addresses(name: str, url: str) -> None:
@@ -53,6 +58,7 @@ def test_what_only_mpv_can_read_is_refused(name: str) -> None:
         (hook(VIDEO, AUDIO), 0, VIDEO),
         (hook(VIDEO), 0, VIDEO),
         ("edl://!no_clip;film.mkv", 0, "film.mkv"),
+        ("edl://concat:a.ts", 0, "./concat:a.ts"),
         ("edl://film.mkv,0,10\n!new_stream\nsound.mka", 0, "film.mkv"),
         # all_formats=yes: each stream says what it is, and how long
         (

@@ -24,6 +24,7 @@ from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from drba.errors import InputError, MediaError
+from drba.integrity import temporary_beside
 from drba.pixels import Plane, pixel_format
 
 from .canvas import Image
@@ -204,7 +205,7 @@ def make_demo(
     if target.exists() and not force:
         raise InputError(f"{target} exists already; delete it, choose another name or ask to overwrite it")
     clip = describe_demo(target, spec)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(partial), "w", format=container.format, options={"fflags": "+bitexact"}) as output:

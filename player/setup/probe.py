@@ -27,7 +27,9 @@ class Answer:
     failure: str = ""
 
 
-def ask(command: Sequence[str], timeout_s: float, environment: Mapping[str, str] | None = None) -> Answer:
+def ask(
+    command: Sequence[str], timeout_s: float, environment: Mapping[str, str] | None = None, folder: str | None = None
+) -> Answer:
     """Run a program to its end; never raises for what it does, and never takes much longer than `timeout_s`.
 
     Output goes to files: a grandchild that keeps a pipe open would be waited for.
@@ -37,6 +39,7 @@ def ask(command: Sequence[str], timeout_s: float, environment: Mapping[str, str]
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
+                cwd=folder,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
@@ -61,10 +64,10 @@ def ask(command: Sequence[str], timeout_s: float, environment: Mapping[str, str]
 
 
 def ask_module(module: str, *arguments: str, timeout_s: float) -> Answer:
-    """Run a module of ours with this Python."""
+    """Run a module of ours with this Python, not in the folder that the user is in: Python would look for modules there."""
     root = str(Path(__file__).resolve().parent.parent)
     search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    return ask([sys.executable, "-m", module, *arguments], timeout_s, {"PYTHONPATH": search})
+    return ask([sys.executable, "-m", module, *arguments], timeout_s, {"PYTHONPATH": search}, folder="/")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
