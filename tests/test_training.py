@@ -15,6 +15,7 @@ import torch
 from clips import tiny
 
 import training.train
+from drba.networks.checkpoint import read_checkpoint
 from drba.networks.ifnet import SPECS, IFNet
 from drba.networks.rife import RifeInterpolator
 from training import clips as training_clips
@@ -169,6 +170,13 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(
     states = [torch.load(tmp_path / name / CHECKPOINT, weights_only=True) for name in ("whole", "cut")]
     for name, tensor in states[0]["averaged"].items():
         torch.testing.assert_close(tensor, states[1]["averaged"][name], rtol=1e-2, atol=1e-4)
+
+
+def test_a_training_can_begin_with_what_an_earlier_one_gave(tmp_path: Path) -> None:
+    weights = read_checkpoint(Path(training.__file__).parent / "interim" / "drba-small.safetensors")
+    begun = Training(SMALL, tmp_path, Place(), weights)
+    for name, tensor in begun.network.state_dict().items():
+        assert torch.equal(tensor, weights[name].float()), name
 
 
 def test_thirty_seconds_of_training_lower_the_loss(tmp_path: Path, one_thread: None) -> None:

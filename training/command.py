@@ -17,6 +17,7 @@ from torch import distributed, multiprocessing
 
 from drba.errors import DrbaError
 from drba.models import find
+from drba.networks.checkpoint import read_checkpoint
 from drba.networks.shipping import ship
 
 from . import clips
@@ -38,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--cache", type=Path, default=Path("~/.cache/drba-training"), help="folder of decoded films (9 GB)"
     )
     parser.add_argument("--steps", type=int, help="at most this many in each stage, to try it out")
+    parser.add_argument(
+        "--begin-with", type=Path, help="weights of an earlier training; then only the last stage is made"
+    )
     parser.add_argument("--ship", action="store_true", help="at the end put the weights into the package")
     parser.add_argument("--processes", type=int, default=1, help="on the CPU: one a core, each of one thread (2)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -67,6 +71,10 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     plan = PLANS[options.network]
     if options.steps:
         plan = replace(plan, stages=tuple(replace(s, steps=min(s.steps, options.steps)) for s in plan.stages))
+    start = None
+    if options.begin_with:
+        plan = replace(plan, stages=plan.stages[-1:])
+        start = read_checkpoint(options.begin_with)
     cache = options.cache.expanduser()
     if rank:  # the first process prepares the films
         distributed.barrier()
@@ -74,7 +82,7 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     validation = Validation(clips.load(_films(options.validate), cache), options.out) if options.validate else None
     if processes > 1 and rank == 0:
         distributed.barrier()
-    training = Training(plan, options.out, Place(rank, processes, torch.device(options.device)))
+    training = Training(plan, options.out, Place(rank, processes, torch.device(options.device)), start)
     training.run(films, validation)
     if options.ship and rank == 0:
         print(ship(find(plan.network), training.averaged.state_dict(), _card(plan.network, films, processes)))

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -102,11 +102,14 @@ class Training:
     a step instead of 0.3, measured).
     """
 
-    def __init__(self, plan: Plan, folder: Path, place: Place) -> None:
+    def __init__(self, plan: Plan, folder: Path, place: Place, start: Mapping[str, Tensor] | None = None) -> None:
         self._plan, self._folder, self._place = plan, folder, place
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(plan.seed)
-        self.network = started(IFNet(SPECS[plan.network])).to(place.device)
+        self.network = started(IFNet(SPECS[plan.network]))
+        if start is not None:
+            self.network.load_state_dict(start)
+        self.network.to(place.device)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         parameters = self.network.parameters()
         self._optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=1e-4)
