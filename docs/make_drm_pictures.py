@@ -42,6 +42,8 @@ STEP_POINTS, FIRST_POINT, FIRST_POSE = 40, 350, 3  # points are rows of a pictur
 JUMP = 6  # the first frame of a new drawing: frame 5 still shows the one before
 MATRIX = "smpte170m"  # what OpenCV's conversion from planes to BGR assumes
 JPEG_QUALITY = 85
+WIDE_PX = 1300  # above which a picture, one of many small ones, is written at three quarters of its size
+WIDE_QUALITY = 70
 ORANGE, GREEN, GREY = (30, 150, 240), (110, 190, 60), (150, 150, 150)  # BGR
 Box = tuple[int, int, int, int]  # left, top, right, bottom in points
 
@@ -305,7 +307,11 @@ def main() -> None:
         ("on-off", on_off(film)),
     ):
         path = arguments.folder / f"{name}.jpg"
-        if not cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+        quality = JPEG_QUALITY
+        if picture.shape[1] > WIDE_PX or picture.shape[0] > WIDE_PX:
+            quality = WIDE_QUALITY
+            picture = cv2.resize(picture, None, fx=0.77, fy=0.77, interpolation=cv2.INTER_AREA)
+        if not cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, quality]):
             raise SystemExit(f"{path}: cannot be written")
         print(path, f"{path.stat().st_size / 1024:.0f} KiB")
 

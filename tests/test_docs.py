@@ -17,6 +17,7 @@ from player.cli import make_parser as drba_parser
 from player.play import make_parser as player_parser
 from player.render_cli import make_parser as render_parser
 from server.main import make_parser as server_parser
+from training.arguments import make_parser as training_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -32,7 +33,7 @@ PARSERS = {
 VALUES = {"T": "1:00", "N": "3", "SIZE": "720p", "S": "1"}
 OPTIONS_OF_MPV = {"--script-opts"}
 FILE = re.compile(r"[\w./-]*\w\.(?:py|md|lua|cu|cpp|toml)")
-FOLDERS = ("benchmarks", "docs", "drba", "engines", "mpv-scripts", "player", "server", "tests", "tools")
+FOLDERS = ("benchmarks", "docs", "drba", "engines", "mpv-scripts", "player", "server", "tests", "tools", "training")
 
 
 def by_name(page: Path) -> str:
@@ -100,7 +101,8 @@ def parsers_below(parser: argparse.ArgumentParser) -> Iterator[argparse.Argument
 
 @cache
 def our_options() -> frozenset[str]:
-    everything = [parser for make in PARSERS.values() for parser in parsers_below(make())]
+    makers = [*PARSERS.values(), training_parser]
+    everything = [parser for make in makers for parser in parsers_below(make())]
     return frozenset(option for parser in everything for option in parser._option_string_actions)
 
 

@@ -21,31 +21,13 @@ from drba.networks.checkpoint import read_checkpoint
 from drba.networks.shipping import ship
 
 from . import clips
+from .arguments import make_parser
 from .train import PLANS, Place, Training
 from .validation import Validation
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m training", description="Train a network of the package from scratch."
-    )
-    parser.add_argument("network", choices=list(PLANS))
-    parser.add_argument("--films", type=Path, help="folder of films to learn from; without, drawn scenes only")
-    parser.add_argument("--validate", type=Path, help="folder of films to measure on now and then, never learned from")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of checkpoints, log and pictures; goes on from there"
-    )
-    parser.add_argument(
-        "--cache", type=Path, default=Path("~/.cache/drba-training"), help="folder of decoded films (9 GB)"
-    )
-    parser.add_argument("--steps", type=int, help="at most this many in each stage, to try it out")
-    parser.add_argument(
-        "--begin-with", type=Path, help="weights of an earlier training; then only the last stage is made"
-    )
-    parser.add_argument("--ship", action="store_true", help="at the end put the weights into the package")
-    parser.add_argument("--processes", type=int, default=1, help="on the CPU: one a core, each of one thread (2)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         return _run(options)
     except DrbaError as error:
@@ -82,7 +64,7 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     validation = Validation(clips.load(_films(options.validate), cache), options.out) if options.validate else None
     if processes > 1 and rank == 0:
         distributed.barrier()
-    training = Training(plan, options.out, Place(rank, processes, torch.device(options.device)), start)
+    training = Training(plan, options.out, Place(rank, processes, _device(options.device)), start)
     training.run(films, validation)
     if options.ship and rank == 0:
         print(ship(find(plan.network), training.averaged.state_dict(), _card(plan.network, films, processes)))
@@ -97,6 +79,10 @@ def _card(network: str, films: Sequence[clips.Clip], processes: int) -> dict[str
         "command": f"python -m training {network} --films FOLDER --processes {processes} --ship",
         "data": ", ".join(["drawn scenes", *(film.name for film in films)]),
     }
+
+
+def _device(name: str | None) -> torch.device:
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _free_port() -> int:
