@@ -161,16 +161,22 @@ def test_a_film_has_no_late_frame_while_the_server_is_under_fire(clip_folder: Pa
     async def test(pid: int) -> None:
         playhead = Playhead()
         async with open_film(clip.path, fps="2x", playhead=playhead, quality="quality") as opened:
-            film = opened.film
-            before = handles(pid)
+            film, over = opened.film, asyncio.Event()
+            playing = asyncio.create_task(play(film, playhead, over.is_set))
+            await eventually(
+                lambda: film.stats.interpolated >= 6
+            )  # it has begun: the first frames may be late on any machine
+            before, late = handles(pid), film.stats.late
             async with hostile("server", default_endpoint(), MESSAGES) as fire:
-                shown = await play(film, playhead, fire.done)
                 counts = await fire
+            over.set()
+            shown = await playing
             print(counts, film.stats.as_dict())
             assert sum(counts[what] for what in ("fuzzed", "replayed", "oversized", "half sent")) >= MESSAGES
             assert counts["answers"] > MESSAGES / 2
-            assert film.stats.late == 0 and film.stats.interpolated > shown / 3
-            await eventually(lambda: len(server_status().sessions) == 1)  # type: ignore[union-attr]
+            assert film.stats.late == late and film.stats.interpolated > shown / 3
+            # Nothing is left of the others; the film itself may have a second session, for a cheaper level.
+            await eventually(lambda: {session.pid for session in server_status().sessions} == {os.getpid()})  # type: ignore[union-attr]
             await eventually(lambda: all(now <= then + 4 for now, then in zip(handles(pid), before, strict=True)))
 
     with private_place() as place:

@@ -227,7 +227,7 @@ def test_a_film_is_begun_only_when_its_engine_is_built() -> None:
         (("-m", "gmfss"), "drba models"),
         (("--engine", "steam"), "engine 'steam' does not exist"),
         (("--range", "9-10"), "the film ends"),
-        (("--server", "film.mkv"), "expected ipc://"),
+        (("--server", "film.mkv"), "expected a paired machine's name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -180,26 +180,28 @@ def test_a_training_can_begin_with_what_an_earlier_one_gave(tmp_path: Path) -> N
 
 
 def test_thirty_seconds_of_training_lower_the_loss(tmp_path: Path, one_thread: None) -> None:
-    """On scenes that were not trained on; by how much is not the point."""
-    stage = Stage(100_000, 4, (128, 128), 1e-3, warmup=10)
-    unseen = Examples([], stage.size, stage.zoom, stage.shares, 12, (6,))
-    batch = ready({name: torch.stack([unseen[i][name] for i in range(12)]) for name in unseen[0]}, CPU)
-
-    def loss(network: IFNet) -> float:
-        with torch.no_grad():
-            return float(total(interpolate(network, batch["first"], batch["second"], batch["timestep"]), batch, 1.0)[0])
-
+    """On the drawn scenes that it sees again and again; what it makes of others is the training's own validation."""
+    stage = Stage(200, 4, (128, 128), 1e-3, warmup=10)
+    scenes = Examples([], stage.size, stage.zoom, stage.shares, 8, (5, 0))
+    made = [scenes[number] for number in range(8)]
+    batches = [
+        ready({name: torch.stack([one[name] for one in four]) for name in four[0]}, CPU)
+        for four in (made[:4], made[4:])
+    ]
     learning = Training(Plan("drba-small", (stage,), seed=5), tmp_path, Place())
-    before = loss(learning.network)
-    examples = Examples([], stage.size, stage.zoom, stage.shares, stage.steps * 4, (5, 0))
-    end_s, number = time.monotonic() + 30, 0
+
+    def loss() -> float:
+        with torch.no_grad():
+            passes = [interpolate(learning.network, b["first"], b["second"], b["timestep"]) for b in batches]
+        return sum(float(total(result, batch, 1.0)[0]) for result, batch in zip(passes, batches, strict=True))
+
+    before, end_s, number = loss(), time.monotonic() + 30, 0
     while time.monotonic() < end_s:
-        made = [examples[4 * number + i] for i in range(4)]
-        learning.learn(ready({name: torch.stack([one[name] for one in made]) for name in made[0]}, CPU), stage, number)
+        learning.learn(batches[number % 2], stage, min(number, 50))
         number += 1
-    after = loss(learning.network)
+    after = loss()
     print(f"{number} steps: {before:.4f} -> {after:.4f}")
-    assert number > 10 and after < before
+    assert number > 10 and after < 0.97 * before
 
 
 def test_the_command_trains_writes_pictures_and_goes_on(tmp_path: Path) -> None:
