@@ -7,6 +7,7 @@ since it is given the outer two only. It spares the student the first thousand s
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -58,11 +59,10 @@ class Clip:
 def load(paths: Sequence[Path], folder: Path, workers: int = 2) -> list[Clip]:
     """The films, decoded and estimated into `folder` where that was not done before."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool:
-        return [
-            _mapped(path, key)
-            for path, key in zip(paths, pool.map(_prepare, paths, [folder] * len(paths)), strict=True)
-        ]
+    # New processes, not forks: libraries here have threads, and a fork that took a lock of theirs waits for ever.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        keys = list(pool.map(_prepare, paths, [folder] * len(paths)))
+    return [_mapped(path, key) for path, key in zip(paths, keys, strict=True)]
 
 
 def _mapped(path: Path, key: Path) -> Clip:
