@@ -11,13 +11,11 @@ from drba.models import ModelSpec, find
 from .base import LocalRenderer, StreamSpec
 from .calibration import warm_up
 from .choice import choose, open_if_fast
-from .measuring import measure_in_background
+from .measuring import Measurement, measure_in_background
 from .registry import AUTO, ENGINES, Engine, check_engine, open_flow
 from .swap import SwappingRenderer
 
 log = logging.getLogger(__name__)
-
-BEING_MEASURED = "which network is fast enough here is being measured"
 
 
 def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES, *, at_once: bool = False) -> SwappingRenderer:
@@ -40,7 +38,7 @@ def open_renderer(spec: StreamSpec, engines: Sequence[Engine] = ENGINES, *, at_o
 
 
 def _flow_until_measured(spec: StreamSpec, engines: Sequence[Engine]) -> SwappingRenderer:
-    stream = SwappingRenderer(open_flow(spec), _described("flow", "cpu", BEING_MEASURED))
+    stream = SwappingRenderer(open_flow(spec), _described("flow", "cpu", Measurement.message))
     log.info("%s", stream.state.note)
     to_build: list[tuple[Engine, ModelSpec]] = []
 

@@ -225,7 +225,7 @@ class IFNet(nn.Module):
         """The coarsest block alone, at its own size. `timestep` (N, 1, h, w) of any size."""
         level = self.levels(scale)[0]
         size = first.size_at(level)
-        inputs = _gather(resize(first.full, size), resize(second.full, size), resize(timestep, size))
+        inputs = gather(resize(first.full, size), resize(second.full, size), resize(timestep, size))
         return self.split(self.blocks[0](inputs), level)
 
     def forward(self, first: Layers, second: Layers, timestep: Tensor, *, scale: float = 1.0) -> Tensor:
@@ -243,7 +243,7 @@ class IFNet(nn.Module):
         for block, level in list(zip(self.blocks, self.levels(scale), strict=True))[1:blocks]:
             size = first.size_at(level)
             warped = backward_warp(first.full, estimate.flow[:, :2]), backward_warp(second.full, estimate.flow[:, 2:])
-            inputs = resize(_gather(*warped, timestep, estimate.mask, estimate.carried), size)
+            inputs = resize(gather(*warped, timestep, estimate.mask, estimate.carried), size)
             inputs = torch.cat((inputs, resize(estimate.flow, size) / level), 1)
             estimate = self.refined(estimate, self.split(block(inputs), level).resized(full))
         return estimate
@@ -270,6 +270,6 @@ def blend(first: Tensor, second: Tensor, estimate: Estimate, sampling: torch.dty
     return torch.lerp(warped_second, warped_first, torch.sigmoid(estimate.mask))
 
 
-def _gather(first: Tensor, second: Tensor, *more: Tensor) -> Tensor:
+def gather(first: Tensor, second: Tensor, *more: Tensor) -> Tensor:
     """The channel order of the checkpoints: both images, both encodings, the rest."""
     return torch.cat((first[:, :3], second[:, :3], first[:, 3:], second[:, 3:], *more), 1)
