@@ -297,6 +297,7 @@ local function drop_track()
     if film.track then mp.commandv("video-remove", tostring(film.track)) end
     if bridge == "ready" and (film.url or film.opening) then ask_bridge("close", {id = film.id}) end
     film.id, film.url, film.track, film.opening, film.stats, film.building = nil, nil, nil, false, nil, ""
+    film.lost = nil
 end
 
 local function bridge_ended(_, result, err)
@@ -444,8 +445,45 @@ local function announce_when_shown()
         say(string.format("DRBA on: %s -> %s, %s", rate_text(film.source_fps), rate_text(film.output_fps), film.level))
     end
 end
+
+-- Where the film goes on in another size or at other times its own track takes over, a little before: none of its frames is
+-- lost. Behind that place, or well before it if the viewer seeks, the film is opened anew.
+local LOST_EARLY_S, RESUMED_BEFORE_S = 0.1, 1.0
+local MAX_FOLLOWED, FOLLOWED_WINDOW_S = 3, 60   -- more changes are not worth the interruptions
+local function leave_when_lost()
+    if not film or not film.on or not film.lost then return end
+    local position = mp.get_property_number("time-pos")
+    local early = LOST_EARLY_S * math.max(1, mp.get_property_number("speed", 1))
+    if not position or position < film.lost.time_s - early or mp.get_property_bool("seeking") then return end
+    local lost, now = film.lost, mp.get_time()
+    drop_track()
+    local followed = film.followed
+    while followed[1] and followed[1] < now - FOLLOWED_WINDOW_S do table.remove(followed, 1) end
+    if lost.again and #followed < MAX_FOLLOWED then
+        followed[#followed + 1] = now
+        film.resume_s = lost.time_s
+        msg.info("DRBA: " .. lost.reason)
+    else
+        wanted, film.failure = false, lost.reason
+        say("DRBA off: " .. lost.reason .. ", which it cannot follow", 6)
+    end
+    update_menu()
+end
+
+local function resume_behind_it()
+    if not film or not film.resume_s or not wanted or film.on or film.opening then return end
+    local position = mp.get_property_number("time-pos")
+    if not position or mp.get_property_bool("seeking") then return end
+    if position > film.resume_s or position < film.resume_s - RESUMED_BEFORE_S then
+        film.resume_s = nil
+        open_film(false, position)
+    end
+end
+
 mp.observe_property("time-pos", "number", function()
     if film and film.on and not film.announced then announce_when_shown() end
+    leave_when_lost()
+    resume_behind_it()
 end)
 
 -- The viewer may choose tracks by other means too. Another video track of the film is followed; its first one, or none, is off.
@@ -498,6 +536,9 @@ local function new_film()
         progress = 0,         -- of that build, 0 to 1
         tenths = -1,          -- of that build, as last said
         stats = nil,          -- the bridge's last drba-stats
+        lost = nil,           -- where, and why, the added track ends before the film does
+        followed = {},        -- times at which it was opened anew for that
+        resume_s = nil,       -- the film's time from which on it is opened anew
         failure = nil,        -- why it cannot be played with DRBA
         rate_unknown = false, -- whether auto=yes waits to know its rate
     }
@@ -517,7 +558,8 @@ end
 
 -- `asked`: the viewer has just asked for it, and is told why there is nothing to open. Nobody else is: mpv takes a film away
 -- before it says so, and with no picture left its end, and then the next film, are on the way.
-open_film = function(asked)
+-- `at_s`: where it is now what it is to be opened as, if not as it begins.
+open_film = function(asked, at_s)
     if not film then return end
     if film.track then return switch_on() end
     if film.opening then return end
@@ -541,6 +583,7 @@ open_film = function(asked)
         video = number,
         web = web_options(),
         offset_s = mp.get_property_bool("rebase-start-time") and mp.get_property_number("demuxer-start-time", 0) or 0,
+        at_s = at_s,
         pixel_aspect = mp.get_property_number("video-params/par", 0),
         display_fps = mp.get_property_number("display-fps", 0),
         fps = options.fps, model = options.model, engine = options.engine, scale = options.scale,
@@ -606,6 +649,11 @@ on_film("drba-stats", function(data) film.stats = data end)
 
 on_bridge("notice", function(data)
     say("DRBA: " .. tostring(data.text), 8)
+end)
+
+on_film("lost", function(data)
+    film.lost = data
+    leave_when_lost()
 end)
 
 on_bridge("failed", function(data)

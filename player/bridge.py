@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from server.keys import RemoteServer, find_server
 from server.logs import BRIDGE, log_path, rotating_handler
 
 from .film import Film, FilmRequest
+from .follow import Lost
 from .http_server import FrameServer
 from .mpv_ipc import MpvIpc
 from .plan import Kind
@@ -151,6 +153,7 @@ class Bridge:
 
         film.track.on_frame = on_frame
         film.on_level(self._tell_level)
+        film.on_lost(partial(self._tell_lost, film_id))
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
@@ -171,6 +174,10 @@ class Bridge:
             stats = self._film.level_stats()
             told = {name: stats[name] for name in ("level", "mode", "why", "reduced")}
             self._ipc.send("script-message", "drba-level", json.dumps({"id": self._film_id, **told}))
+
+    def _tell_lost(self, film_id: str, lost: Lost) -> None:
+        log.info("at %.3f s: %s", lost.time_s, lost.why)
+        self._tell("lost", {"id": film_id, "time_s": float(lost.time_s), "reason": lost.why, "again": lost.again})
 
     def _notice(self, text: str) -> None:
         """One line for the viewer about something that is not as asked for, and goes on."""

@@ -12,6 +12,7 @@ from itertools import count, takewhile
 
 from server.shared import FramePool
 
+from .follow import Lost, why_lost
 from .plan import Relation
 from .relations import Describer, SceneOptions, shown_from
 from .source import DecodedFrame, VideoSource
@@ -35,9 +36,10 @@ class SourceSlot:
 
 @dataclass
 class Run:
-    """Decoding from one place on. `frames` ends with None where decoding ended."""
+    """Decoding from one place on. `frames` ends with None where decoding ended: at the film's end, or where it was `lost`."""
 
     frames: asyncio.Queue[SourceSlot | None]
+    lost: Lost | None = None
     room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOK_AHEAD))
     stopped: threading.Event = field(default_factory=threading.Event)
     finished: Future[None] | None = None
@@ -86,12 +88,27 @@ class Decoder:
         describe = Describer(info.layout, self._options, self._matrix, info.colour.full_range)
         try:
             frames = takewhile(lambda _: not run.stopped.is_set(), self._source.frames_from(from_s))
+            last: DecodedFrame | None = None
             for frame in shown_from(frames, from_s):
+                if why := why_lost(self._source, last, frame):
+                    run.lost = Lost(why, self._end_of(last, frame))
+                    break
                 self._push(run, frame, describe, loop)
+                last = frame
+            else:
+                if self._source.jumped_back and last is not None:
+                    run.lost = Lost("the film's times jump back", self._end_of(last, last), again=False)
         except Exception:
             log.exception("decoding stopped")
         finally:
             _hand_over(loop, run, None)
+
+    def _end_of(self, last: DecodedFrame | None, following: DecodedFrame) -> Fraction:
+        """On the player's clock when `last` has been shown, which `following` may come long after."""
+        if last is None:
+            return following.time_s - self._offset_s
+        end_s = last.time_s + 1 / (self._source.info.average_rate or Fraction(24))
+        return (min(end_s, following.time_s) if following is not last else end_s) - self._offset_s
 
     def _push(self, run: Run, frame: DecodedFrame, describe: Describer, loop: asyncio.AbstractEventLoop) -> None:
         while not run.room.acquire(timeout=POLL_S):
