@@ -297,7 +297,6 @@ local function drop_track()
     if film.track then mp.commandv("video-remove", tostring(film.track)) end
     if bridge == "ready" and (film.url or film.opening) then ask_bridge("close", {id = film.id}) end
     film.id, film.url, film.track, film.opening, film.stats, film.building = nil, nil, nil, false, nil, ""
-    film.lost = nil
 end
 
 local function bridge_ended(_, result, err)
@@ -414,10 +413,10 @@ local function undress_track()
 end
 
 -- Select a video track where the film stands. Without the exact seek mpv starts the new track near the next picture it gets and
--- works the difference to the sound off over seconds.
+-- works the difference to the sound off over seconds. Both at once: between them mpv may find a short film without sound, which
+-- it has read to its end, to be over.
 local function select_track(id)
-    mp.set_property_number("vid", id)
-    mp.commandv("seek", "0", "relative+exact")
+    mp.command(string.format("no-osd set vid %d; no-osd seek 0 relative+exact", id))
 end
 
 switch_on = function()
@@ -446,30 +445,9 @@ local function announce_when_shown()
     end
 end
 
--- Where the film goes on in another size or at other times its own track takes over, a little before: none of its frames is
--- lost. Behind that place, or well before it if the viewer seeks, the film is opened anew.
-local LOST_EARLY_S, RESUMED_BEFORE_S = 0.1, 1.0
-local MAX_FOLLOWED, FOLLOWED_WINDOW_S = 3, 60   -- more changes are not worth the interruptions
-local function leave_when_lost()
-    if not film or not film.on or not film.lost then return end
-    local position = mp.get_property_number("time-pos")
-    local early = LOST_EARLY_S * math.max(1, mp.get_property_number("speed", 1))
-    if not position or position < film.lost.time_s - early or mp.get_property_bool("seeking") then return end
-    local lost, now = film.lost, mp.get_time()
-    drop_track()
-    local followed = film.followed
-    while followed[1] and followed[1] < now - FOLLOWED_WINDOW_S do table.remove(followed, 1) end
-    if lost.again and #followed < MAX_FOLLOWED then
-        followed[#followed + 1] = now
-        film.resume_s = lost.time_s
-        msg.info("DRBA: " .. lost.reason)
-    else
-        wanted, film.failure = false, lost.reason
-        say("DRBA off: " .. lost.reason .. ", which it cannot follow", 6)
-    end
-    update_menu()
-end
-
+-- Behind a place where the film goes on in another size or at other times (see "lost"), or well before it if the viewer seeks,
+-- the film is opened anew.
+local RESUMED_BEFORE_S = 1.0
 local function resume_behind_it()
     if not film or not film.resume_s or not wanted or film.on or film.opening then return end
     local position = mp.get_property_number("time-pos")
@@ -482,7 +460,6 @@ end
 
 mp.observe_property("time-pos", "number", function()
     if film and film.on and not film.announced then announce_when_shown() end
-    leave_when_lost()
     resume_behind_it()
 end)
 
@@ -536,8 +513,7 @@ local function new_film()
         progress = 0,         -- of that build, 0 to 1
         tenths = -1,          -- of that build, as last said
         stats = nil,          -- the bridge's last drba-stats
-        lost = nil,           -- where, and why, the added track ends before the film does
-        followed = {},        -- times at which it was opened anew for that
+        followed = {},        -- times at which the added track could not show what came, and it was opened anew
         resume_s = nil,       -- the film's time from which on it is opened anew
         failure = nil,        -- why it cannot be played with DRBA
         rate_unknown = false, -- whether auto=yes waits to know its rate
@@ -651,9 +627,22 @@ on_bridge("notice", function(data)
     say("DRBA: " .. tostring(data.text), 8)
 end)
 
+-- Soon the film goes on in another size or at other times, which the added track cannot show: its own track takes over.
+local MAX_FOLLOWED, FOLLOWED_WINDOW_S = 3, 60   -- more changes are not worth the interruptions
 on_film("lost", function(data)
-    film.lost = data
-    leave_when_lost()
+    local was_on, followed, now = film.on, film.followed, mp.get_time()
+    drop_track()
+    if not was_on then return end
+    while followed[1] and followed[1] < now - FOLLOWED_WINDOW_S do table.remove(followed, 1) end
+    if data.again and #followed < MAX_FOLLOWED then
+        followed[#followed + 1] = now
+        film.resume_s = data.time_s
+        msg.info("DRBA: " .. data.reason)
+    else
+        wanted, film.failure = false, data.reason
+        say("DRBA off: " .. data.reason .. ", which it cannot follow", 6)
+    end
+    update_menu()
 end)
 
 on_bridge("failed", function(data)

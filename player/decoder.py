@@ -12,7 +12,7 @@ from itertools import count, takewhile
 
 from server.shared import FramePool
 
-from .follow import Lost, why_lost
+from .follow import Follower
 from .plan import Relation
 from .relations import Describer, SceneOptions, shown_from
 from .source import DecodedFrame, VideoSource
@@ -36,10 +36,10 @@ class SourceSlot:
 
 @dataclass
 class Run:
-    """Decoding from one place on. `frames` ends with None where decoding ended: at the film's end, or where it was `lost`."""
+    """Decoding from one place on. `frames` ends with None where decoding ended."""
 
     frames: asyncio.Queue[SourceSlot | None]
-    lost: Lost | None = None
+    jumped_back: bool = False  # it ended where the film's times do, not the film
     room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOK_AHEAD))
     stopped: threading.Event = field(default_factory=threading.Event)
     finished: Future[None] | None = None
@@ -54,6 +54,7 @@ class Decoder:
         self._offset_s = offset_s
         self._options = options
         self._matrix = matrix
+        self.follower = Follower(source.info)
         self._numbers = count()
         self._thread = ThreadPoolExecutor(1, "decoder")
 
@@ -90,25 +91,16 @@ class Decoder:
             frames = takewhile(lambda _: not run.stopped.is_set(), self._source.frames_from(from_s))
             last: DecodedFrame | None = None
             for frame in shown_from(frames, from_s):
-                if why := why_lost(self._source, last, frame):
-                    run.lost = Lost(why, self._end_of(last, frame))
-                    break
+                self.follower.decoded(last, frame, self._offset_s)
                 self._push(run, frame, describe, loop)
                 last = frame
-            else:
-                if self._source.jumped_back and last is not None:
-                    run.lost = Lost("the film's times jump back", self._end_of(last, last), again=False)
+            if self._source.jumped_back and last is not None:
+                self.follower.jumped_back(last, self._offset_s)
+                run.jumped_back = True
         except Exception:
             log.exception("decoding stopped")
         finally:
             _hand_over(loop, run, None)
-
-    def _end_of(self, last: DecodedFrame | None, following: DecodedFrame) -> Fraction:
-        """On the player's clock when `last` has been shown, which `following` may come long after."""
-        if last is None:
-            return following.time_s - self._offset_s
-        end_s = last.time_s + 1 / (self._source.info.average_rate or Fraction(24))
-        return (min(end_s, following.time_s) if following is not last else end_s) - self._offset_s
 
     def _push(self, run: Run, frame: DecodedFrame, describe: Describer, loop: asyncio.AbstractEventLoop) -> None:
         while not run.room.acquire(timeout=POLL_S):

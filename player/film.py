@@ -17,7 +17,7 @@ from server.priority import default_workers
 
 from .controller import Controller
 from .decoder import Decoder
-from .follow import Lost
+from .follow import Stretch
 from .http_server import Track
 from .level_memory import LevelMemory, Remembered, film_kind
 from .levels import SOURCE_LEVEL, Mode, ModelAtScale, ladder, parse_mode
@@ -237,9 +237,9 @@ class Film:
         """Have `tell` called whenever the level has changed by itself."""
         self._context.on_level = tell
 
-    def on_lost(self, tell: Callable[[Lost], None]) -> None:
-        """Have `tell` called whenever a stream has come to where the film can be followed no further."""
-        self._context.on_lost = tell
+    def lost_at(self, position_s: float, early_s: float) -> Stretch | None:
+        """Why, if so, the film cannot be shown on its track at a place of the player's clock, or soon behind it."""
+        return self._context.decoder.follower.at(position_s, early_s)
 
     def level_stats(self) -> dict[str, Any]:
         """For the statistics: what is played, why, and what it leaves of the time. Times in seconds since the film was opened."""

@@ -66,6 +66,7 @@ class StreamInfo:
     start_s: Fraction
     end_s: Fraction
     shape: str  # size, format and pixel aspect of its pictures
+    is_broadcast: bool  # its times may jump: transport and program streams
     duration_known: bool
     duration_estimated: bool  # the film ends at `end_s` at the latest
     codec: str
@@ -235,11 +236,6 @@ class VideoSource:
         return self._time_of(self._first, None)
 
     @property
-    def is_broadcast(self) -> bool:
-        """Whether the container is one whose times may jump: transport and program streams."""
-        return self._container.format.name in ("mpegts", "mpeg")
-
-    @property
     def stream_index(self) -> int:
         """The container's index of the video stream."""
         return self._stream.index
@@ -350,6 +346,7 @@ class VideoSource:
             start_s=start_s,
             end_s=end_s if end_s is not None else start_s + UNKNOWN_DURATION_S,
             shape=self._shape_of(frame),
+            is_broadcast=container in ("mpegts", "mpeg"),
             duration_known=end_s is not None,
             duration_estimated=estimated,
             codec=context.name,

@@ -17,7 +17,6 @@ from server.shared import FramePool
 
 from .controller import Controller
 from .decoder import Decoder, Run, SourceSlot
-from .follow import Lost
 from .levels import Level, ModelAtScale
 from .plan import Kind, PlannedOutput
 from .playhead import Playhead
@@ -32,8 +31,8 @@ QUEUED_OUTPUTS = 10
 #: A film whose data ends this much before the length its container states is filled up with its last frame; a larger gap
 #: (a truncated file) ends the stream there.
 FILL_UP_S = 1
-#: Where the film cannot be followed its last picture stands until the script has gone over to the film's own.
-HELD_WHEN_LOST_S = 60
+#: Where the film's times jump back the last picture stands until the script has gone over to the film's own track.
+HELD_S = 60
 SLOT_POLL_S = 0.002
 #: While the server is away, mpv gets source frames for this much film ahead and no more: what it has read once stays
 #: without in-betweens.
@@ -75,7 +74,6 @@ class StreamContext:
     fill_up: bool = True  # whether `frames` is what the container states
     generation: int = 0
     queued: int = 0  # output frames planned and not yet handed over
-    on_lost: Callable[[Lost], None] = field(default=lambda lost: None)  # the film can be followed no further
     on_level: Callable[[], None] = field(default=lambda: None)  # the level has changed
 
     def workers_of(self, renderer: ModelAtScale) -> int:
@@ -210,9 +208,8 @@ class OutputStream:
             while walk.number < frames:
                 following = await self._next_source()
                 end = frames
-                if following is None and (lost := self._run.lost) is not None:
-                    self._context.on_lost(lost)
-                    end = min(frames, walk.number + math.ceil(HELD_WHEN_LOST_S * self._context.clock.rate))
+                if following is None and self._run.jumped_back:
+                    end = min(frames, walk.number + math.ceil(HELD_S * self._context.clock.rate))
                 elif following is None and walk.middle is not None:
                     end = self._end(walk.middle)
                 level = self._context.controller.level

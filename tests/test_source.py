@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zoo
 
-from player.follow import why_lost
+from player.follow import Follower
 from player.source import VideoSource
 
 
@@ -89,12 +89,14 @@ def test_the_film_is_not_taken_for_shorter_than_it_is(name: str, made: zoo.Folde
 )
 def test_where_a_film_cannot_be_followed_is_found(name: str, why: str, made: zoo.Folder) -> None:
     source = VideoSource(str(made.path(name)))
-    found, last = "", None
+    follower, last = Follower(source.info), None
     for frame in source.frames_from(source.first_s):
-        if found := why_lost(source, last, frame):
-            break
+        follower.decoded(last, frame, source.first_s)
         last = frame
-    assert found == why
+    film = [follower.at(0.1 * k) for k in range(10)]
+    assert [stretch.why if stretch else "" for stretch in film] == [""] * 5 + [why] * 5
+    early = follower.at(0.45, early_s=0.1)
+    assert (early.why if early else "") == why
     source.close()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import random
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Pictures(enum.Enum):
 
     ALL = "all"
     BETWEEN = "those that output times fall on"  # irregular times: in-betweens are drawn at regular ones
+    UNSEEKABLE = "those after mpv's seek"  # in such a file mpv ends up anywhere, and switching DRBA on or off is a seek
     CONCEALED = "as damage is concealed"  # by mpv's FFmpeg, and by another one in DRBA
 
 
@@ -106,13 +108,11 @@ def joined(*parts: Make) -> Make:
     """The bytes of several files one after the other, as a broadcast is cut together."""
 
     def make(path: Path) -> None:
-        data = b""
-        for number, part in enumerate(parts):
-            piece = path.with_name(f"{path.stem}-{number}{path.suffix}")
-            part(piece)
-            data += piece.read_bytes()
-            piece.unlink()
-        path.write_bytes(data)
+        with tempfile.TemporaryDirectory() as folder:
+            pieces = [Path(folder) / f"{number}{path.suffix}" for number in range(len(parts))]
+            for part, piece in zip(parts, pieces, strict=True):
+                part(piece)
+            path.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
 
     return make
 
@@ -121,10 +121,10 @@ def remuxed(make: Make, source: str, *arguments: str) -> Make:
     """The streams of a file `source` written anew with these options."""
 
     def remake(path: Path) -> None:
-        first = path.with_name(f"{path.stem}-source{source}")
-        make(first)
-        ffmpeg("-i", first, "-map", "0", "-c", "copy", *arguments, path)
-        first.unlink()
+        with tempfile.TemporaryDirectory() as folder:
+            first = Path(folder) / f"first{source}"
+            make(first)
+            ffmpeg("-i", first, "-map", "0", "-c", "copy", *arguments, path)
 
     return remake
 
@@ -211,7 +211,13 @@ CODECS = (
     ),
     Specimen("msmpeg4.avi", "MS MPEG-4 (DivX 3)", film("-c:v", "msmpeg4", "-q:v", "4", sound="libmp3lame")),
     Specimen("wmv2.wmv", "Windows Media", film("-c:v", "wmv2", "-q:v", "4", sound="wmav2")),
-    Specimen("rv20.rm", "RealVideo", film("-c:v", "rv20", "-q:v", "4", sound="ac3")),
+    Specimen(
+        "rv20.rm",
+        "RealVideo",
+        film("-c:v", "rv20", "-q:v", "4", sound="ac3"),
+        why="its times are cut to milliseconds: a third of its own pictures miss theirs by more than half of one",
+        pictures=Pictures.BETWEEN,
+    ),
     Specimen("theora.ogv", "Theora", film("-c:v", "libtheora", "-q:v", "7", sound="libvorbis")),
     Specimen("prores.mov", "ProRes 422, 10 bit", film("-c:v", "prores_ks", "-profile:v", "2", sound="pcm_s16le")),
     Specimen(
@@ -227,7 +233,13 @@ CODECS = (
     Specimen("dv.dv", "DV", film("-c:v", "dvvideo", size="720x576", rate="25", frames=8, filters="format=yuv420p")),
     Specimen("cinepak.avi", "Cinepak", film("-c:v", "cinepak", frames=8)),
     Specimen("svq1.mov", "Sorenson Video", film("-c:v", "svq1")),
-    Specimen("animated.gif", "GIF", film("-c:v", "gif")),
+    Specimen(
+        "animated.gif",
+        "GIF",
+        film("-c:v", "gif"),
+        why="its times are rounded to hundredths: most of its own pictures fall between two output times",
+        pictures=Pictures.BETWEEN,
+    ),
     Specimen("animated.apng", "APNG", film("-c:v", "apng", "-f", "apng")),
     Specimen(
         "animated.webp",
@@ -244,7 +256,13 @@ CONTAINERS = (
     Specimen("h264.m2ts", "transport stream as on a Blu-ray", film(*_X264, sound="ac3")),
     Specimen("h264.flv", "Flash video", film(*_X264, sound="aac")),
     Specimen("h264.3gp", "3GP", film(*_X264, sound="aac")),
-    Specimen("fragmented.mp4", "fragmented MP4", film(*_X264, "-movflags", "frag_keyframe+empty_moov", sound="aac")),
+    Specimen(
+        "fragmented.mp4",
+        "fragmented MP4",
+        film(*_X264, "-movflags", "frag_keyframe+empty_moov", sound="aac"),
+        why="its first picture is longer: the others fall between two output times",
+        pictures=Pictures.BETWEEN,
+    ),
     Specimen("index-last.mov", "QuickTime with its index at the end", film(*_X264, sound="aac")),
     Specimen("live.mkv", "Matroska of a live recording: no length, no index", film(*_X264, "-live", "1", sound="flac")),
     Specimen("mpeg2.mxf", "MXF", film(*_MPEG2, rate="25", size="64x48", sound="pcm_s16le")),
@@ -335,6 +353,8 @@ TIMES = (
         "vfr.mkv",
         "variable frame rate",
         film(*_X264, "-vsync", "passthrough", filters="settb=1/1000,setpts='N*42+mod(N*N*7\\,23)'", sound="flac"),
+        why="shown at a steady rate: most of its own pictures fall between two of those times",
+        pictures=Pictures.BETWEEN,
     ),
     Specimen(
         "vfr-24-60.mp4",
@@ -346,6 +366,8 @@ TIMES = (
             filters="settb=1/600,setpts='if(lt(N\\,6)\\,N*25\\,150+(N-6)*10)'",
             frames=24,
         ),
+        why="likewise, at twice the mean rate",
+        pictures=Pictures.BETWEEN,
     ),
     Specimen(
         "slide-show.mp4",
@@ -385,16 +407,23 @@ TIMES = (
         "jump-forward.ts",
         "times jump a minute ahead",
         joined(film(*_X264, sound="mp2"), film(*_X264, "-output_ts_offset", "60", sound="mp2")),
+        outcome=Outcome.PARTLY,
+        why="the film's times jump by 60 s",
     ),
     Specimen(
         "jump-back.ts",
         "times jump back",
         joined(film(*_X264, "-output_ts_offset", "60", sound="mp2"), film(*_X264, sound="mp2")),
+        outcome=Outcome.PARTLY,
+        why="the film's times jump back",
+        pictures=Pictures.UNSEEKABLE,
     ),
     Specimen(
         "same-times.mkv",
         "pairs of frames with the same time",
         film(*_X264, "-vsync", "passthrough", filters="settb=1/1000,setpts='floor(N/2)*84'"),
+        why="the second one of each pair, as without DRBA; the first one is shown for no time",
+        pictures=Pictures.BETWEEN,
     ),
     Specimen(
         "gap.mkv",
@@ -414,32 +443,48 @@ CHANGES = (
     Specimen(
         "resolution.ts",
         "another size in mid-stream",
-        joined(film(*_X264, sound="mp2"), film(*_X264, "-output_ts_offset", "0.5", size="96x64", sound="mp2")),
+        joined(film(*_X264), film(*_X264, "-output_ts_offset", "0.5", size="96x64", frames=36)),
+        outcome=Outcome.PARTLY,
+        why="the picture changes from",
     ),
     Specimen(
         "smaller.ts",
         "a smaller size in mid-stream",
-        joined(film(*_X264, size="128x96"), film(*_X264, "-output_ts_offset", "0.5")),
+        joined(film(*_X264, size="128x96"), film(*_X264, "-output_ts_offset", "0.5", frames=36)),
+        outcome=Outcome.PARTLY,
+        why="the picture changes from",
     ),
     Specimen(
         "aspect.ts",
         "another pixel aspect in mid-stream",
-        joined(film(*_MPEG2, "-aspect", "4:3"), film(*_MPEG2, "-aspect", "16:9", "-output_ts_offset", "0.5")),
+        joined(
+            film(*_MPEG2, "-aspect", "4:3"), film(*_MPEG2, "-aspect", "16:9", "-output_ts_offset", "0.5", frames=36)
+        ),
+        outcome=Outcome.PARTLY,
+        why="the picture changes from",
     ),
     Specimen(
         "format.ts",
         "4:2:0, then 4:2:2 of 10 bit",
-        joined(film(*_X264), film(*_X264, "-pix_fmt", "yuv422p10le", "-output_ts_offset", "0.5")),
+        joined(film(*_X264), film(*_X264, "-pix_fmt", "yuv422p10le", "-output_ts_offset", "0.5", frames=36)),
+        outcome=Outcome.PARTLY,
+        why="the picture changes from",
     ),
 )
 
 DAMAGE = (
-    Specimen("flipped.ts", "bits flipped (transport stream)", changed(_H264_TS, flipped)),
-    Specimen("flipped.mkv", "bits flipped (Matroska)", changed(film(*_X264, sound="flac"), flipped)),
+    Specimen("flipped.ts", "bits flipped (transport stream)", changed(_H264_TS, flipped), pictures=Pictures.CONCEALED),
+    Specimen(
+        "flipped.mkv",
+        "bits flipped (Matroska)",
+        changed(film(*_X264, sound="flac"), flipped),
+        pictures=Pictures.CONCEALED,
+    ),
     Specimen(
         "flipped.avi",
         "bits flipped (AVI, MPEG-4)",
         changed(film("-c:v", "mpeg4", "-q:v", "4", sound="libmp3lame"), flipped),
+        pictures=Pictures.CONCEALED,
     ),
     Specimen(
         "flipped.mp4",
@@ -448,13 +493,14 @@ DAMAGE = (
             film("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=0", "-movflags", "faststart"),
             flipped,
         ),
+        pictures=Pictures.CONCEALED,
     ),
-    Specimen("truncated.mkv", "cut off after 60 %", changed(film(*_X264, sound="flac"), without(0.6, 1))),
-    Specimen("truncated.ts", "cut off after 60 %", changed(_H264_TS, without(0.6, 1))),
+    Specimen("truncated.mkv", "cut off in the middle", changed(film(*_X264, frames=72), without(0.5, 1))),
+    Specimen("truncated.ts", "cut off in the middle", changed(film(*_X264, frames=72), without(0.5, 1))),
     Specimen(
         "truncated.avi",
-        "cut off after 60 %, index lost",
-        changed(film("-c:v", "mpeg4", sound="libmp3lame"), without(0.6, 1)),
+        "cut off in the middle, index lost",
+        changed(film("-c:v", "mpeg4", frames=72), without(0.5, 1)),
     ),
     Specimen(
         "no-index.mp4",
@@ -478,7 +524,7 @@ DAMAGE = (
 )
 
 SIZES = (
-    Specimen("1x1.mkv", "1x1", film("-c:v", "ffv1", size="1x1")),
+    Specimen("1x1.mkv", "1x1", film("-c:v", "ffv1", size="1x1"), Outcome.OWN, "too small to see a motion in"),
     Specimen("1x64.mkv", "1x64", film("-c:v", "ffv1", size="1x64")),
     Specimen("2x2.mkv", "2x2", film("-c:v", "ffv1", size="2x2")),
     Specimen("7x5.mkv", "7x5", film("-c:v", "ffv1", size="7x5")),
@@ -530,10 +576,11 @@ title=begins with the one before
 
 
 def with_odd_chapters(path: Path) -> None:
-    source, chapters = path.with_name("chapters-source.mkv"), path.with_name("chapters.txt")
-    film(*_X264, sound="flac")(source)
-    chapters.write_text(CHAPTERS)
-    ffmpeg("-i", source, "-i", chapters, "-map", "0", "-map_metadata", "1", "-map_chapters", "1", "-c", "copy", path)
+    with tempfile.TemporaryDirectory() as folder:
+        source, chapters = Path(folder) / "source.mkv", Path(folder) / "chapters.txt"
+        film(*_X264, sound="flac")(source)
+        chapters.write_text(CHAPTERS)
+        ffmpeg("-i", source, "-i", chapters, "-map", "0", "-map_chapters", "1", "-c", "copy", path)
 
 
 def with_editions(*editions: bytes) -> Make:
@@ -545,45 +592,38 @@ def with_editions(*editions: bytes) -> Make:
 
 
 def with_attachments(path: Path) -> None:
-    source, font, cover = (path.with_name(name) for name in ("attachments-source.mkv", "font.ttf", "cover.png"))
-    film(*_X264, sound="flac")(source)
-    font.write_bytes(bytes(1000))
-    film("-c:v", "png", size="32x32", frames=1)(cover)
-    attach = [
-        "-attach",
-        font,
-        "-metadata:s:t:0",
-        "mimetype=font/ttf",
-        "-attach",
-        cover,
-        "-metadata:s:t:1",
-        "mimetype=image/png",
-    ]
-    ffmpeg("-i", source, "-map", "0", "-c", "copy", *attach, path)
+    with tempfile.TemporaryDirectory() as folder:
+        source, font, cover = (Path(folder) / name for name in ("source.mkv", "font.ttf", "cover.png"))
+        film(*_X264, sound="flac")(source)
+        font.write_bytes(bytes(1000))
+        film("-c:v", "png", size="32x32", frames=1)(cover)
+        attach = ["-attach", font, "-metadata:s:t:0", "mimetype=font/ttf"]
+        attach += ["-attach", cover, "-metadata:s:t:1", "mimetype=image/png"]
+        ffmpeg("-i", source, "-map", "0", "-c", "copy", *attach, path)
 
 
-def with_cover(*arguments: str, picture: Make | None = None) -> Make:
+def with_cover(picture: Make | None = None) -> Make:
     """A cover as the first picture of a file, before its film if it has one."""
 
     def make(path: Path) -> None:
-        source, cover = path.with_name(f"{path.stem}-source.mkv"), path.with_name(f"{path.stem}.png")
-        film("-c:v", "png", size="32x32", frames=1)(cover)
-        inputs: list[str | Path] = ["-i", cover]
-        if picture is not None:
-            picture(source)
-            inputs += ["-i", source, "-map", "0", "-map", "1", "-c", "copy"]
-        else:
-            inputs += ["-f", "lavfi", "-i", _SOUND, "-map", "0", "-map", "1"]
-        ffmpeg(*inputs, "-disposition:v:0", "attached_pic", *arguments, path)
+        with tempfile.TemporaryDirectory() as folder:
+            source, cover = Path(folder) / "source.mkv", Path(folder) / "cover.png"
+            film("-c:v", "png", size="32x32", frames=1)(cover)
+            other: list[str | Path] = ["-f", "lavfi", "-i", _SOUND]
+            if picture is not None:
+                picture(source)
+                other = ["-i", source, "-c", "copy"]
+            ffmpeg("-i", cover, *other, "-map", "0", "-map", "1", "-disposition:v:0", "attached_pic", path)
 
     return make
 
 
 def with_two_pictures(path: Path) -> None:
-    sources = [path.with_name(f"two-{number}.mkv") for number in (1, 2)]
-    for source, size in zip(sources, ("64x48", "96x64"), strict=True):
-        film(*_X264, size=size)(source)
-    ffmpeg("-i", sources[0], "-i", sources[1], "-map", "0", "-map", "1", "-c", "copy", path)
+    with tempfile.TemporaryDirectory() as folder:
+        sources = [Path(folder) / f"{number}.mkv" for number in (1, 2)]
+        for source, size in zip(sources, ("64x48", "96x64"), strict=True):
+            film(*_X264, size=size)(source)
+        ffmpeg("-i", sources[0], "-i", sources[1], "-map", "0", "-map", "1", "-c", "copy", path)
 
 
 def only_sound(path: Path) -> None:
