@@ -12,7 +12,8 @@ demo: install
 
 test: $(VENV)/.test-installed
 	@tools/apt-install $(TEST_PACKAGES)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -m 'not alone' --numprocesses 2 --dist worksteal --durations 15; first=$$?; \
+		$(VENV)/bin/python -m pytest -m alone --durations 15 && exit $$first
 
 # Into dist/: sdist, wheel, bill of materials, checksums; with TAG=v1.2.3 what a release needs (docs/releasing.md).
 release: test

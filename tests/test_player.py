@@ -38,6 +38,7 @@ def report_of(tmp_path: Path, *arguments: str | Path, timeout_s: float = 60) -> 
     return report
 
 
+@pytest.mark.alone
 def test_a_film_is_played_and_reported(tmp_path: Path, clip_folder: Path) -> None:
     clip = clips.with_cut(clip_folder)
     report = report_of(tmp_path, "--fps", "2x", clip.path, *NULL)
@@ -141,6 +142,7 @@ def test_the_demo_plays_without_a_display(tmp_path: Path) -> None:
     assert json.loads(report.read_text())["output_frames"] > 30
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not MEDIA.is_dir(), reason=f"the media clip is not on this machine ({MEDIA})")
 def test_the_media_clip_plays_at_twice_its_rate(tmp_path: Path) -> None:
     """The full measurement is `drba-player --report`; docs/performance.md has its numbers. Here: nothing is ever dropped."""
