@@ -210,10 +210,9 @@ def test_the_command_trains_writes_pictures_and_goes_on(tmp_path: Path) -> None:
     tiny(folder, "moving.mp4", width=192, height=128)
     command = [sys.executable, "-m", "training", "drba-small", "--films", str(folder), "--validate", str(folder)]
     command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
-    for steps in (1, 2):
-        subprocess.run(
-            [*command, "--steps", str(steps), "--processes", "2"], check=True, capture_output=True, timeout=100
-        )
+    for steps, processes in (("1", "2"), ("2", "1")):
+        options = ["--steps", steps, "--processes", processes]
+        subprocess.run([*command, *options], check=True, capture_output=True, timeout=100)
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "validation" in line] == [2, 4]
     picture = cv2.imread(str(tmp_path / "out" / "step-000004.png"))
