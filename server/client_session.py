@@ -163,7 +163,7 @@ class Session:
                     if deadline.passed:
                         raise ServerError(f"the server did not answer within {timeout_s:g} s")
                     await asyncio.sleep(STALL_POLL_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise ServerError(f"the session was not ready within {timeout_s:g} s: {self._why_not}") from None
 
     def render(
@@ -253,7 +253,7 @@ class Session:
             while self._pending:
                 self._settled.clear()
                 await asyncio.wait_for(self._settled.wait(), deadline.remaining_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass
         finally:
             await asyncio.gather(*self._unpacking, return_exceptions=True)

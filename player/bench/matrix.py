@@ -8,7 +8,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from multiprocessing import resource_tracker
 from typing import Any, Literal
 
@@ -77,7 +77,7 @@ def measure_all(matrix: Matrix, settings: Settings) -> dict[str, Any]:
     """The JSON object of the command. Ctrl+C ends it early, with what is done and `interrupted` true."""
     rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_info(),
         "peaks": {},
         "settings": {**asdict(settings), "needed_per_second": NEEDED_PER_SECOND},
