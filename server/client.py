@@ -40,7 +40,9 @@ CONNECT_TIMEOUT_S = 10.0  # to find or start a server; starting takes 0.3 s on a
 EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
 OPEN_TIMEOUT_S = 120.0  # to load a model, with PyTorch from a slow disk
 RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # before another attempt to get a server back; doubled each time
+#: Before another attempt to get a server back; doubled each time. The film shows source frames meanwhile, so a server that dies
+#: again and again is waited for no longer than a viewer should be; starting one costs a third of a second.
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
 REMOTE_TIMEOUT_S = 2.0  # for a server of another machine to answer a new connection
 REMOTE_RETRY_S = 0.5  # between two attempts: the network may be back any moment
 STABLE_S = 10.0  # a server that lived so long did not die of what it was asked first
