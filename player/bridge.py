@@ -37,6 +37,7 @@ log = logging.getLogger("bridge")
 SCRIPT = "drba"  # mpv's name for drba.lua
 CLIENT_MESSAGE = "drba-bridge"
 STATS_INTERVAL_S = 0.5
+BEAT_S = 0.25  # drba.lua counts these: without them it shows the film's own picture
 MAX_INHERITED_FD = 1024
 
 
@@ -60,7 +61,7 @@ class Bridge:
         await self._http.start()
         self._ipc.observe("time-pos", "pause", "seeking", "speed")
         self._servers.start()  # while the film is opened
-        statistics = self._spawn(self._send_stats())
+        statistics, beats = self._spawn(self._send_stats()), self._spawn(self._beat())
         self._tell("ready", {"pid": os.getpid(), "log": str(self._log_file)})
         try:
             async for event in self._ipc.events():
@@ -71,7 +72,7 @@ class Bridge:
                 elif event["event"] == "shutdown":
                     break
         finally:
-            for task in (statistics, *self._tasks):
+            for task in (statistics, beats, *self._tasks):
                 task.cancel()
             await self._http.stop()
             await self._close_film()
@@ -208,6 +209,12 @@ class Bridge:
             told = self._servers.second_choice(better)
             self._notice(told or self._servers.back)
             self._notice(await film.change_server(better, self._hearing(self._film_id), second_choice=bool(told)))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            if self._film is not None:
+                self._tell("beat", {})
 
     async def _send_stats(self) -> None:
         last = None

@@ -19,6 +19,7 @@ from engines.base import StreamSpec as StreamSpec
 from . import messages as m
 from .client_session import Frame as Frame
 from .client_session import Link
+from .client_session import RenderFailed as RenderFailed
 from .client_session import RenderResult as RenderResult
 from .client_session import RequestDropped as RequestDropped
 from .client_session import Session as Session
@@ -169,6 +170,7 @@ class Client:
             self._stalled,
             self._throughput if self.remote else None,
             self._quiet,
+            self._give_up,
         )
         session = Session(self._session_ids, spec, pool, link, on_engine)
         self._sessions[session.id] = session
@@ -305,6 +307,12 @@ class Client:
         self._why_not = reason
         for session in list(self._sessions.values()):
             session.lose(reason)
+
+    def _give_up(self, reason: str) -> None:
+        """Its workers hang, though it answers."""
+        if self._start and self._connection is not None and self.connected:
+            self._kill_server()
+            self._connection.give_up(reason)
 
     def _kill_server(self) -> None:
         """End a server that hangs: it holds the lock that its successor needs.

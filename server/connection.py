@@ -151,6 +151,10 @@ class Connection:
         if not sent.cancelled() and (error := sent.exception()) is not None:
             self._end(f"sending failed: {error}")
 
+    def give_up(self, reason: str) -> None:
+        """The server is of no use any more: `on_lost` is called."""
+        self._end(reason)
+
     def _end(self, reason: str) -> None:
         if not self._ended:
             self._ended = True
