@@ -206,8 +206,11 @@ local function remember(path, on)
         file = io.open(target .. ".new", "w")
     end
     if not file then return msg.warn("cannot write " .. target) end
-    file:write(text)
-    file:close()
+    local written = file:write(text)
+    if not (file:close() and written) then   -- the disk is full: what was known stays
+        os.remove(target .. ".new")
+        return msg.warn("cannot write " .. target)
+    end
     if not os.rename(target .. ".new", target) then   -- Windows replaces nothing
         os.remove(target)
         os.rename(target .. ".new", target)
