@@ -31,6 +31,7 @@ from .mpv_ipc import MpvIpc
 from .plan import Kind
 from .playhead import Playhead
 from .servers import Servers
+from .socket_folders import remove_dead, remove_folder
 
 log = logging.getLogger("bridge")
 
@@ -249,7 +250,9 @@ def add_parser(subparsers: Any) -> None:
         "in-betweens, and publishes both as a video track to the one mpv that owns the socket.",
     )
     parser.add_argument("--ipc", required=True, metavar="SOCKET", help="mpv's input-ipc-server")
-    parser.add_argument("--owned-folder", metavar="DIR", help="folder of that socket, removed when mpv is gone")
+    parser.add_argument(
+        "--owned-folder", metavar="DIR", type=Path, help="folder of that socket, removed when mpv is gone"
+    )
     parser.add_argument(
         "--server", default="", metavar="NAME", help="the paired machine that renders (default: this one)"
     )
@@ -264,6 +267,8 @@ def run(arguments: argparse.Namespace) -> int:
     handler = rotating_handler(log_file)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
+        if arguments.owned_folder:
+            remove_dead(arguments.owned_folder)
         remote = find_server(arguments.server) if arguments.server else None
         asyncio.run(_main(arguments.ipc, log_file, remote))
     except DrbaError as error:
@@ -271,7 +276,7 @@ def run(arguments: argparse.Namespace) -> int:
         return error.exit_status
     finally:
         if arguments.owned_folder:
-            _remove_folder(arguments.owned_folder, arguments.ipc)
+            remove_folder(arguments.owned_folder, Path(arguments.ipc))
     return 0
 
 
@@ -285,10 +290,3 @@ async def _main(path: str, log_file: Path, remote: RemoteServer | None) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await Bridge(ipc, log_file, remote).run()
     await ipc.close()
-
-
-def _remove_folder(folder: str, socket: str) -> None:
-    """mpv was killed and could not clean up, or has done so already."""
-    for remove, path in ((os.unlink, socket), (os.rmdir, folder)):
-        with contextlib.suppress(OSError):
-            remove(path)

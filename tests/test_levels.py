@@ -245,7 +245,9 @@ def hog(from_s: float, until_s: float, times: float) -> Callable[[float, Level],
 
 @pytest.mark.parametrize("failing_s", [0.5, 5.0, 60.0])
 @pytest.mark.parametrize("broken", [{RIFE}, {RIFE, RIFE_COARSE}, {RIFE, RIFE_COARSE, FLOW, COARSE}], ids=len)
-def test_rendering_that_fails_is_no_slowness_and_is_over_when_it_is_over(broken: set[ModelAtScale], failing_s: float) -> None:
+def test_rendering_that_fails_is_no_slowness_and_is_over_when_it_is_over(
+    broken: set[ModelAtScale], failing_s: float
+) -> None:
     player = Player(levels("rife-4.26", 60, HD), {RIFE: 9.0, RIFE_COARSE: 4.0, FLOW: 20.0, COARSE: 15.0}, buffer_s=1.9)
     assert player.play(20) == "rife-4.26"
     player.broken = broken
