@@ -1,8 +1,8 @@
 """A film in a real mpv, and what can go wrong around it, one thing after the other: `python benchmarks/faults.py [NAME...]`.
 
-Prints a line of docs/reliability.md's table for each fault: cases; seconds from the cause's end until in-betweens are on the screen
+Prints a line of the table in docs/reliability.md for each fault: cases; seconds from its end until in-betweens are on the screen
 again (median, worst); in-betweens that were source frames instead; the longest time that the film's clock stood still; lines of
-warning in the logs; what was left behind. The first row has no fault: what this machine does by itself while other programs use it.
+warning in the logs; what was left behind. The first row has no fault: what this machine does by itself.
 """
 
 from __future__ import annotations
@@ -133,9 +133,8 @@ def of_a_process(name: str, victim: Callable[[Play], int]) -> None:
         with Play(place, film) as play:
             play.on()
             for _ in range(3):
-                with row.case(play):
-                    with stopped(victim(play)):
-                        row.watch(play, CAUSE_S)
+                with row.case(play), stopped(victim(play)):
+                    row.watch(play, CAUSE_S)
                 row.watch(play, 2)
 
 

@@ -161,13 +161,17 @@ def locked(spec: ModelSpec) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of it under this name or nothing; ModelError where it cannot be written."""
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """All of it under this name or nothing; ModelError where it cannot be written. What need not be `durable` may be damaged by
+    a power cut, and is written in no time: a process that is killed meanwhile leaves a temporary file."""
     temporary = temporary_beside(path)
     try:
         with temporary.open("xb") as file:  # new: nobody's link is followed
             file.write(content)
-        replace_durably(temporary, path)
+        if durable:
+            replace_durably(temporary, path)
+        else:
+            os.replace(temporary, path)
     except OSError as error:
         raise ModelError(f"file {path} cannot be written ({error.strerror}); check space and permissions") from error
     finally:

@@ -239,19 +239,25 @@ class Client:
                 return welcome
         if not self._start:
             raise ServerError(f"no server answers at {self._endpoint}; start drba-server")
+        pause_s = 0.1
         while not deadline.passed:
             launched = Launched(self._command)
+            reconnected = Deadline(RELAUNCH_INTERVAL_S)
             # Exit status 0 means that it found another server, which is starting (then it answers soon) or ending (then
             # the next one started gets its place).
             while not deadline.passed and launched.exit_status is None:
                 if welcome := await connection.greet(deadline.at_most(0.05)):
                     return welcome
+                if reconnected.passed:  # whoever had the socket before may have taken the connection, and keeps it
+                    connection.reconnect()
+                    reconnected = Deadline(RELAUNCH_INTERVAL_S)
             if launched.exit_status:
                 line = launched.last_words()
                 raise ServerError(f"the server ended with status {launched.exit_status} while starting: {line}")
             busy = path is None or listening(str(path))
-            if welcome := await connection.greet(deadline.at_most(RELAUNCH_INTERVAL_S if busy else 0.1)):
+            if welcome := await connection.greet(deadline.at_most(RELAUNCH_INTERVAL_S if busy else pause_s)):
                 return welcome
+            pause_s = min(2 * pause_s, RELAUNCH_INTERVAL_S)
         if path is not None and listening(str(path)):
             raise ServerError(f"the server at {self._endpoint} is there but does not answer; kill it")
         raise ServerError(f"no server answers at {self._endpoint}, and none could be started in time; see its log")

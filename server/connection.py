@@ -61,6 +61,7 @@ class Connection:
         self.local_pid: int | None = None  # of the server, if it is on this machine, by the kernel's word
         self.unanswered_beats = 0
         self._quiet_until_s = float("-inf")
+        self._endpoint = endpoint
         self._on_message, self._on_stalled, self._on_lost = on_message, on_stalled, on_lost
         self._welcomed = asyncio.Event()
         self._ended = False
@@ -114,6 +115,12 @@ class Connection:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._welcomed.wait(), deadline.at_most(GREETING_INTERVAL_S))
         return self.welcome
+
+    def reconnect(self) -> None:
+        """Connect anew, to whoever listens now; only before there was a Welcome."""
+        if self.welcome is None and not self._ended:
+            self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
 
     def send(self, message: Message, payloads: Sequence[Buffer] = ()) -> None:
         """Queue a message; the order of calls is kept. Payloads must not change until the message is answered."""

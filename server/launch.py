@@ -39,7 +39,7 @@ class Launched:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
-                    stdout=stderr,
+                    stdout=subprocess.DEVNULL,  # that another one is running: one of many may say so
                     stderr=stderr,
                     start_new_session=True,
                     cwd="/",  # not the film's folder: Python would look for modules there, and its disk be kept busy
