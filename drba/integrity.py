@@ -161,9 +161,9 @@ def locked(spec: ModelSpec) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of it under this name or nothing; ModelError where it cannot be written."""
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """As `write_whole`; ModelError where it cannot be written."""
     try:
-        write_whole(path, content)
+        write_whole(path, content, durable=durable)
     except OSError as error:
         raise ModelError(f"file {path} cannot be written ({error.strerror}); check space and permissions") from error

@@ -7,14 +7,20 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """All of it under this name or nothing. `mode` is less the process's umask; OSError."""
+def write_whole(path: Path, content: bytes, mode: int = 0o666, *, durable: bool = True) -> None:
+    """All of it under this name or nothing. `mode` is less the process's umask; OSError.
+
+    What need not be `durable` may be damaged by a power cut, and does not wait for the disk.
+    """
     temporary = temporary_beside(path)
     try:
         # "x": nobody's link is followed.
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
-        replace_durably(temporary, path)
+        if durable:
+            replace_durably(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -29,8 +29,8 @@ CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still 
 
 @dataclass(frozen=True)
 class Link:
-    """What a session needs of its client: to send, to be opened again, to be forgotten, to know a hanging server.
-    `send_packed` (a thread makes the payloads) and `throughput` are there over a network."""
+    """What a session needs of its client: to send, to be opened again, to be forgotten, to know a server that hangs and be rid
+    of it. `send_packed` (a thread makes the payloads) and `throughput` are there over a network."""
 
     send: Callable[[m.Message, Sequence[Buffer]], None]
     send_packed: Callable[[m.Message, Callable[[], Packed], Callable[[Packed], None]], None] | None
@@ -39,10 +39,15 @@ class Link:
     stalled: Callable[[], bool]
     throughput: Throughput | None = None
     quiet: Callable[[], bool] = lambda: False
+    give_up: Callable[[str], None] = lambda reason: None
 
 
 class RequestDropped(ServerError):
     """The request was not rendered because its generation was cancelled or its session closed."""
+
+
+class RenderFailed(ServerError):
+    """The server is there, but its worker could not render the request."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +237,10 @@ class Session:
         """Have the session opened again if it is not ready; a server that ended while idle is started."""
         if not self.ready and not self._closed:
             self._link.ask_reopen()
+
+    def give_up(self, reason: str) -> None:
+        """Have another server started in the place of this one, whose workers hang; nothing where it is another machine's."""
+        self._link.give_up(reason)
 
     def cancel(self, generation: int) -> None:
         """Drop the requests of generations below `generation`, which is that of requests from here on."""
@@ -444,8 +453,8 @@ class Session:
 
 
 def _error(message: m.Failure) -> DrbaError:
-    kind = {m.FailureCode.MODEL: ModelError, m.FailureCode.INPUT: InputError}.get(message.code, ServerError)
-    return kind(message.message)
+    kinds = {m.FailureCode.MODEL: ModelError, m.FailureCode.INPUT: InputError, m.FailureCode.RENDER: RenderFailed}
+    return kinds.get(message.code, ServerError)(message.message)
 
 
 def _fail(answer: asyncio.Future[RenderResult] | asyncio.Future[None], error: Exception) -> None:

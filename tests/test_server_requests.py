@@ -127,6 +127,8 @@ def test_a_failing_request_fails_alone(place: Place) -> None:
                 await film.ask(5)
             after = status()
             assert (after.failed - before.failed, after.rendered - before.rendered) == (2, 2)
+            (line,) = [line for line in place.log.splitlines() if "on fire" in line]
+            assert "RuntimeError at " in line, "one line for all of a session, which names the place"
             await broken.close()
             await film.close()
 
