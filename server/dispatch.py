@@ -16,8 +16,10 @@ from drba.errors import DrbaError, InputError, ModelError, ProtocolError
 from engines.base import StreamRenderer, StreamSpec
 
 from . import messages as m
+from .backlog import Sending
 from .cards import Cards
 from .deadline import Deadline
+from .failures import where
 from .peers import Peer
 from .protocol import Buffer, MalformedMessage
 from .scheduler import Submitted
@@ -30,10 +32,12 @@ log = logging.getLogger("drba.server")
 #: What another machine may name: models and engines of the registries, nothing that could be a path.
 REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MODELS_AGE_S = 1.0
+WORKS_S = 2.0  # without a failed request, after which a session's renderer is said to work again
 STUCK_TIMEOUT_S = 1.0  # for workers after the processes that they waited for were ended
 
 OpenRenderer = Callable[[StreamSpec], StreamRenderer]
-Send = Callable[[Peer, m.Message, Sequence[Buffer]], None]
+#: What it returns for payloads to another machine is done once they have left this process.
+Send = Callable[[Peer, m.Message, Sequence[Buffer]], Sending | None]
 
 
 @dataclass
@@ -134,8 +138,8 @@ class Dispatcher:
             case m.Close():
                 self.end_session(peer, message.session)
 
-    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> None:
-        self._send_parts(peer, message, payloads)
+    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> Sending | None:
+        return self._send_parts(peer, message, payloads)
 
     def _offered(self, peer: Peer) -> tuple[str, ...]:
         """The models that are installed. They are files: for other machines, which may flood, looked for once a second."""
@@ -160,10 +164,18 @@ class Dispatcher:
         except ProtocolError as error:
             header = {"session": request.session, "request": request.request}
             raise MalformedMessage(str(error), m.FailureCode.MALFORMED, header) from error
+        backlog = session.backlog
+        if backlog is not None:
+            if why := backlog.refusal(job.bytes):
+                self._fail(peer, request, m.FailureCode.BUSY, f"session {session.id} has {why}")
+                return
+            backlog.add(job.bytes)
         outcome = self._pool(session).submit(job)
         if outcome is Submitted.CANCELLED:
             self._drop([job])
         elif outcome is Submitted.FULL:
+            if backlog is not None:
+                backlog.remove(job.bytes)
             line = f"session {session.id} has {m.MAX_QUEUED} requests waiting; ask for less ahead"
             self._fail(peer, request, m.FailureCode.BUSY, line)
 
@@ -171,6 +183,8 @@ class Dispatcher:
         for job in jobs:
             self.counts.dropped += 1
             job.session.dropped += 1
+            if job.session.backlog is not None:
+                job.session.backlog.remove(job.bytes)
             request = job.request
             self._send(job.session.peer, m.Dropped(request.session, request.generation, request.request))
 
@@ -320,13 +334,20 @@ class Dispatcher:
 
     def _rendered(self, result: JobResult) -> None:
         job, session = result.job, result.job.session
-        peer = session.peer
+        peer, backlog = session.peer, session.backlog
+        if backlog is not None:
+            backlog.remove(job.bytes)
         if result.error is not None:
             self.counts.failed += 1
             session.failed += 1
-            line = f"rendering failed: {result.error or type(result.error).__name__}"
+            session.failing += 1
+            session.failed_s = time.monotonic()
+            line = f"rendering failed: {str(result.error) or type(result.error).__name__}"
+            if session.failing == 1:  # once until it works again: a film asks a hundred times a second
+                log.error("session %d of client %s: %s (%s)", session.id, peer, line, where(result.error))
             self._fail(peer, job.request, m.FailureCode.RENDER, line)
             return
+        self._renders_again(session)
         self.counts.rendered += 1
         session.rendered += 1
         session.render_ms_sum += result.render_ms
@@ -336,9 +357,19 @@ class Dispatcher:
         done = m.Rendered(
             request.session, request.generation, request.request, result.render_ms, send_ms, packed.encoding
         )
-        self._send(peer, done, packed.parts)
+        sending = self._send(peer, done, packed.parts)
+        if backlog is not None and sending is not None:
+            backlog.sending(packed.bytes, sending)
         if outgoing is not None:
             outgoing.sent((request.session, request.request), packed)
+
+    def _renders_again(self, session: ServerSession) -> None:
+        """Said when nothing has failed for a while: what fails now and then is one fault, not many."""
+        if session.failing and time.monotonic() - session.failed_s > WORKS_S:
+            log.info(
+                "session %d of client %s renders again, %d requests failed", session.id, session.peer, session.failing
+            )
+            session.failing = 0
 
     def stop(self, timeout_s: float) -> bool:
         """End all sessions, wait for the workers and answer what they have done; False if one does not come back."""

@@ -83,7 +83,9 @@ function stub.load(changes)
         end,
         command_native_async = function(command, fn)
             world.async[#world.async + 1] = {command = command, done = fn}
+            return command
         end,
+        abort_async_command = function(handle) world.aborted = handle end,
         add_timeout = function(seconds, fn)
             local timer = {at = world.now + seconds, fn = fn}
             function timer:kill() self.dead = true end
