@@ -18,7 +18,7 @@ DEADLINE_S = 60.0
 DRAWN_DEADLINE_S, ATTEMPTS = 3.0, 5
 #: FFmpeg's showinfo filter tells time and checksum of what goes by, in the nearest of the formats that DRBA carries.
 _CARRIED = [f"yuv{sub}p{bits}" for sub in (420, 422, 444) for bits in ("", "10le", "12le", "16le")]
-_CARRIED += ["yuva420p", "yuva422p", "yuva444p", "yuva444p10le", "yuva444p12le"]
+_CARRIED += ["yuva420p", "yuva422p", "yuva444p", "yuva444p10le", "yuva444p12le", "gbrap"]
 _CARRIED += ["gray", "gray10le", "gray12le", "gray16le", "gbrp", "gbrp10le", "gbrp12le", "gbrp16le"]
 _ARGUMENTS = [
     "--idle=yes",
@@ -64,8 +64,8 @@ def _pictures(log: list[str]) -> Iterator[Picture]:
     for line in log:
         if found := _PICTURE.search(line.replace("Parsed_", " ")):
             time_s, pixels, size, planes = found.groups()
-            told = planes if pixels.startswith("gbr") else planes.split()[0]
-            yield Picture(float(time_s), f"{size} {told}")
+            told = planes.split()[: 3 if pixels.startswith("gbr") else 1]
+            yield Picture(float(time_s), f"{size} {' '.join(told)}")
 
 
 def _sound_end(log: list[str]) -> float | None:
