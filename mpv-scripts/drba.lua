@@ -423,10 +423,10 @@ local function undress_track()
 end
 
 -- Select a video track where the film stands. Without the exact seek mpv starts the new track near the next picture it gets and
--- works the difference to the sound off over seconds.
+-- works the difference to the sound off over seconds. Both at once: between them mpv may find a short film without sound, which
+-- it has read to its end, to be over.
 local function select_track(id)
-    mp.set_property_number("vid", id)
-    mp.commandv("seek", "0", "relative+exact")
+    mp.command(string.format("no-osd set vid %d; no-osd seek 0 relative+exact", id))
 end
 
 switch_on = function()
@@ -486,8 +486,23 @@ local function announce_when_shown()
         say(string.format("DRBA on: %s -> %s, %s", rate_text(film.source_fps), rate_text(film.output_fps), film.level))
     end
 end
+
+-- Behind a place where the film goes on in another size or at other times (see "lost"), or well before it if the viewer seeks,
+-- the film is opened anew.
+local RESUMED_BEFORE_S = 1.0
+local function resume_behind_it()
+    if not film or not film.resume_s or not wanted or film.on or film.opening then return end
+    local position = mp.get_property_number("time-pos")
+    if not position or mp.get_property_bool("seeking") then return end
+    if position > film.resume_s or position < film.resume_s - RESUMED_BEFORE_S then
+        film.resume_s = nil
+        open_film(false, position)
+    end
+end
+
 mp.observe_property("time-pos", "number", function()
     if film and film.on and not film.announced then announce_when_shown() end
+    resume_behind_it()
 end)
 
 -- The viewer may choose tracks by other means too. Another video track of the film is followed; its first one, or none, is off.
@@ -541,6 +556,8 @@ local function new_film()
         progress = 0,         -- of that build, 0 to 1
         tenths = -1,          -- of that build, as last said
         stats = nil,          -- the bridge's last drba-stats
+        followed = {},        -- times at which the added track could not show what came, and it was opened anew
+        resume_s = nil,       -- the film's time from which on it is opened anew
         failure = nil,        -- why it cannot be played with DRBA
         rate_unknown = false, -- whether auto=yes waits to know its rate
     }
@@ -560,7 +577,8 @@ end
 
 -- `asked`: the viewer has just asked for it, and is told why there is nothing to open. Nobody else is: mpv takes a film away
 -- before it says so, and with no picture left its end, and then the next film, are on the way.
-open_film = function(asked)
+-- `at_s`: where it is now what it is to be opened as, if not as it begins.
+open_film = function(asked, at_s)
     if not film then return end
     if film.resting then return end   -- it comes on by itself
     if film.track then return switch_on() end
@@ -585,6 +603,7 @@ open_film = function(asked)
         video = number,
         web = web_options(),
         offset_s = mp.get_property_bool("rebase-start-time") and mp.get_property_number("demuxer-start-time", 0) or 0,
+        at_s = at_s,
         pixel_aspect = mp.get_property_number("video-params/par", 0),
         display_fps = mp.get_property_number("display-fps", 0),
         fps = options.fps, model = options.model, engine = options.engine, scale = options.scale,
@@ -650,6 +669,24 @@ on_film("drba-stats", function(data) film.stats = data end)
 
 on_bridge("notice", function(data)
     say("DRBA: " .. tostring(data.text), 8)
+end)
+
+-- Soon the film goes on in another size or at other times, which the added track cannot show: its own track takes over.
+local MAX_FOLLOWED, FOLLOWED_WINDOW_S = 3, 60   -- more changes are not worth the interruptions
+on_film("lost", function(data)
+    local was_on, followed, now = film.on, film.followed, mp.get_time()
+    drop_track()
+    if not was_on then return end
+    while followed[1] and followed[1] < now - FOLLOWED_WINDOW_S do table.remove(followed, 1) end
+    if data.again and #followed < MAX_FOLLOWED then
+        followed[#followed + 1] = now
+        film.resume_s = data.time_s
+        msg.info("DRBA: " .. data.reason)
+    else
+        wanted, film.failure = false, data.reason
+        say("DRBA off: " .. data.reason .. ", which it cannot follow", 6)
+    end
+    update_menu()
 end)
 
 on_bridge("failed", function(data)

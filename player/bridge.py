@@ -39,6 +39,8 @@ SCRIPT = "drba"  # mpv's name for drba.lua
 CLIENT_MESSAGE = "drba-bridge"
 STATS_INTERVAL_S = 0.5
 BEAT_S = 0.25  # drba.lua counts these: without them it shows the film's own picture
+#: The film's own track takes over this much before a change: none of its pictures is missed.
+LOST_EARLY_S = 0.1
 MAX_INHERITED_FD = 1024
 
 
@@ -55,6 +57,7 @@ class Bridge:
         self._client: Client | None = None  # that renders the film
         self._film: Film | None = None
         self._film_id = ""
+        self._lost = False  # the script was told that the track cannot follow the film
         self._busy = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -91,6 +94,7 @@ class Bridge:
     def _property(self, name: str, value: Any) -> None:
         if name == "time-pos" and value is not None:
             self._playhead.observe(float(value))
+            self._look_ahead(float(value))
         elif name == "pause":
             self._playhead.paused = bool(value)
         elif name == "seeking":
@@ -153,6 +157,7 @@ class Bridge:
 
         film.track.on_frame = on_frame
         film.on_level(self._tell_level)
+        self._lost = False
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
@@ -173,6 +178,17 @@ class Bridge:
             stats = self._film.level_stats()
             told = {name: stats[name] for name in ("level", "mode", "why", "reduced")}
             self._ipc.send("script-message", "drba-level", json.dumps({"id": self._film_id, **told}))
+
+    def _look_ahead(self, position_s: float) -> None:
+        """Have the script go over to the film's own track where the added one cannot show what comes next."""
+        if self._film is None or self._lost:
+            return
+        lost = self._film.lost_at(position_s, LOST_EARLY_S * max(1.0, self._playhead.speed))
+        if lost is not None:
+            self._lost = True
+            log.info("at %.3f s: %s", lost.begin_s, lost.why)
+            told = {"time_s": float(lost.begin_s), "reason": lost.why, "again": lost.again}
+            self._tell("lost", {"id": self._film_id, **told})
 
     def _notice(self, text: str) -> None:
         """One line for the viewer about something that is not as asked for, and goes on."""

@@ -32,6 +32,8 @@ QUEUED_OUTPUTS = 10
 #: A film whose data ends this much before the length its container states is filled up with its last frame; a larger gap
 #: (a truncated file) ends the stream there.
 FILL_UP_S = 1
+#: Where the film's times jump back the last picture stands until the script has gone over to the film's own track.
+HELD_S = 60
 SLOT_POLL_S = 0.002
 #: While nobody draws (the server is away, or rendering fails), mpv gets source frames for this much film ahead and no more:
 #: what it has read once stays without in-betweens.
@@ -69,6 +71,8 @@ class StreamContext:
     stats: Stats
     sessions: Sessions
     controller: Controller
+    frame_s: Fraction = Fraction(1, 24)  # how long the film's last frame is shown
+    fill_up: bool = True  # whether `frames` is what the container states
     generation: int = 0
     queued: int = 0  # output frames planned and not yet handed over
     on_level: Callable[[], None] = field(default=lambda: None)  # the level has changed
@@ -204,7 +208,11 @@ class OutputStream:
         try:
             while walk.number < frames:
                 following = await self._next_source()
-                end = self._end(walk.middle) if following is None and walk.middle is not None else frames
+                end = frames
+                if following is None and self._run.jumped_back:
+                    end = min(frames, walk.number + math.ceil(HELD_S * self._context.clock.rate))
+                elif following is None and walk.middle is not None:
+                    end = self._end(walk.middle)
                 level = self._context.controller.level
                 triplet = walk.feed(following, end, level.drawn)
                 if triplet is not None:
@@ -221,8 +229,10 @@ class OutputStream:
     def _end(self, last: SourceSlot) -> int:
         """First output frame after the film, when `last` is its last frame."""
         frames = self._context.frames
-        data_end = self._context.clock.frames_until(last.time_s + Fraction(1, 24))
-        return frames if frames - data_end <= FILL_UP_S * self._context.clock.rate else min(frames, data_end)
+        context = self._context
+        data_end = context.clock.frames_until(last.time_s + context.frame_s)
+        missing = frames - data_end
+        return frames if context.fill_up and missing <= FILL_UP_S * context.clock.rate else min(frames, data_end)
 
     async def _next_source(self) -> SourceSlot | None:
         source = await self._run.frames.get()

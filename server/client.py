@@ -141,7 +141,7 @@ class Client:
         self._wake()
         try:
             await asyncio.wait_for(self._connected.wait(), timeout_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise ServerError(f"no server within {timeout_s:g} s: {self._why_not}") from None
 
     async def open_session(
@@ -178,7 +178,7 @@ class Client:
             await asyncio.wait_for(asyncio.shield(session.open()), deadline.remaining_s)
         except BaseException as error:
             await session.close()
-            if isinstance(error, asyncio.TimeoutError):
+            if isinstance(error, TimeoutError):
                 raise ServerError(f"the session was not opened within {timeout_s:g} s") from None
             raise
         return session

@@ -112,7 +112,7 @@ class Connection:
         deadline = Deadline(timeout_s)
         while self.welcome is None and not deadline.passed:
             self.send(Hello())  # again and again: an earlier one may have gone to a server that was just ending
-            with contextlib.suppress(asyncio.TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._welcomed.wait(), deadline.at_most(GREETING_INTERVAL_S))
         return self.welcome
 

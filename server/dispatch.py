@@ -16,6 +16,7 @@ from drba.errors import DrbaError, InputError, ModelError, ProtocolError
 from engines.base import StreamRenderer, StreamSpec
 
 from . import messages as m
+from .backlog import Sending
 from .cards import Cards
 from .deadline import Deadline
 from .failures import where
@@ -35,7 +36,8 @@ WORKS_S = 2.0  # without a failed request, after which a session's renderer is s
 STUCK_TIMEOUT_S = 1.0  # for workers after the processes that they waited for were ended
 
 OpenRenderer = Callable[[StreamSpec], StreamRenderer]
-Send = Callable[[Peer, m.Message, Sequence[Buffer]], None]
+#: What it returns for payloads to another machine is done once they have left this process.
+Send = Callable[[Peer, m.Message, Sequence[Buffer]], Sending | None]
 
 
 @dataclass
@@ -136,8 +138,8 @@ class Dispatcher:
             case m.Close():
                 self.end_session(peer, message.session)
 
-    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> None:
-        self._send_parts(peer, message, payloads)
+    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> Sending | None:
+        return self._send_parts(peer, message, payloads)
 
     def _offered(self, peer: Peer) -> tuple[str, ...]:
         """The models that are installed. They are files: for other machines, which may flood, looked for once a second."""
@@ -162,10 +164,18 @@ class Dispatcher:
         except ProtocolError as error:
             header = {"session": request.session, "request": request.request}
             raise MalformedMessage(str(error), m.FailureCode.MALFORMED, header) from error
+        backlog = session.backlog
+        if backlog is not None:
+            if why := backlog.refusal(job.bytes):
+                self._fail(peer, request, m.FailureCode.BUSY, f"session {session.id} has {why}")
+                return
+            backlog.add(job.bytes)
         outcome = self._pool(session).submit(job)
         if outcome is Submitted.CANCELLED:
             self._drop([job])
         elif outcome is Submitted.FULL:
+            if backlog is not None:
+                backlog.remove(job.bytes)
             line = f"session {session.id} has {m.MAX_QUEUED} requests waiting; ask for less ahead"
             self._fail(peer, request, m.FailureCode.BUSY, line)
 
@@ -173,6 +183,8 @@ class Dispatcher:
         for job in jobs:
             self.counts.dropped += 1
             job.session.dropped += 1
+            if job.session.backlog is not None:
+                job.session.backlog.remove(job.bytes)
             request = job.request
             self._send(job.session.peer, m.Dropped(request.session, request.generation, request.request))
 
@@ -322,7 +334,9 @@ class Dispatcher:
 
     def _rendered(self, result: JobResult) -> None:
         job, session = result.job, result.job.session
-        peer = session.peer
+        peer, backlog = session.peer, session.backlog
+        if backlog is not None:
+            backlog.remove(job.bytes)
         if result.error is not None:
             self.counts.failed += 1
             session.failed += 1
@@ -343,7 +357,9 @@ class Dispatcher:
         done = m.Rendered(
             request.session, request.generation, request.request, result.render_ms, send_ms, packed.encoding
         )
-        self._send(peer, done, packed.parts)
+        sending = self._send(peer, done, packed.parts)
+        if backlog is not None and sending is not None:
+            backlog.sending(packed.bytes, sending)
         if outgoing is not None:
             outgoing.sent((request.session, request.request), packed)
 

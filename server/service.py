@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
 
@@ -216,16 +217,24 @@ class Server:
         else:
             self._send(peer, m.Failure(None, None, m.FailureCode.MALFORMED, line))
 
-    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> None:
-        parts = [peer.identity, *serialize(message, payloads)]
+    def _send(self, peer: Peer, message: m.Message, payloads: Sequence[Buffer] = ()) -> zmq.MessageTracker | None:
+        """What is returned, for payloads to another machine, is done once libzmq has let go of them."""
+        parts: list[Any] = [peer.identity, *serialize(message, payloads)]
         socket = self._remote if peer.remote else self._local
         assert socket is not None
+        tracker = None
+        if peer.remote and payloads:
+            # Not copied however small: libzmq says when it is done with memory of ours only.
+            tracked = [zmq.Frame(part, track=True, copy=False, copy_threshold=0) for part in parts[-len(payloads) :]]
+            parts[-len(payloads) :] = tracked
+            tracker = zmq.MessageTracker(*tracked)
         try:
             socket.send_multipart(parts, zmq.NOBLOCK, copy=not payloads)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
                 raise
             self._lost.append(peer)  # disconnected, or has not read HIGH_WATER answers
+        return tracker
 
     # --- clients ------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from drba.errors import ProtocolError
 from engines.base import EngineState, SourceFrame, StreamRenderer, StreamSpec, Triplet
 
+from .backlog import Backlog
 from .frame_codec import parts_per_frame, split
 from .known import KnownFrames
 from .messages import INLINE_FRAMES, MAX_ANSWER_BYTES, Open, Render, SessionReport
@@ -55,6 +56,7 @@ class ServerSession:
         self.memory = memory
         # Over a network only: between processes of one machine nothing is faster than the bytes themselves.
         self.outgoing = Outgoing(peer.throughput) if peer.remote else None
+        self.backlog = Backlog() if peer.remote else None  # of this machine's the memory is its user's own
         self._frames: KnownFrames[FrameBuffer | ReceivedFrame] = KnownFrames(memory.slots if memory else INLINE_FRAMES)
 
     @property
@@ -97,7 +99,9 @@ class ServerSession:
             raise MissingFrames(missing)
         outputs = [self.memory.buffer(slot) for slot in request.output_slots] if self.memory else None
         packed = [frame for frame in found.values() if isinstance(frame, ReceivedFrame)]
-        return RenderJob(self, request, self._triplet(request, found), outputs, packed)
+        kept = self.layout.frame_bytes * (len(request.attached) + len(request.times))
+        kept += sum(memoryview(payload).nbytes for payload in payloads)
+        return RenderJob(self, request, self._triplet(request, found), outputs, packed, kept)
 
     def _taken(
         self, request: Render, payloads: Sequence[Buffer]
@@ -182,6 +186,7 @@ class RenderJob:
     triplet: Triplet
     outputs: list[FrameBuffer] | None
     packed: Sequence[ReceivedFrame] = field(default=())
+    bytes: int = 0
 
     def run(self) -> Packed:
         """Render, by any thread; the payloads of the answer. ProtocolError if a frame that came was damaged."""

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,26 +30,27 @@ class Mpv:
         script: bool = True,
         environment: dict[str, str] | None = None,
         config: Path | None = None,
+        player: Sequence[str] | None = None,
     ) -> None:
-        """`config` is a folder for mpv's configuration and state; without it mpv has none."""
+        """`config` is a folder for mpv's configuration and state; without it mpv has none. With `player`, arguments of
+        drba-player, that is what runs, in a process of its own; it loads the script and sets its options itself."""
         self.folder = tempfile.TemporaryDirectory(prefix="mpvtest")
         socket_path = os.path.join(self.folder.name, "ipc")
         options = {"drba-command": drba_program(), **(script_opts or {})}
-        command = [
-            "mpv",
+        own = [
             f"--config-dir={config}" if config else "--no-config",
             "--vo=null",
             "--ao=null",
             "--terminal=no",
-            "--idle=no",
             f"--input-ipc-server={socket_path}",
-            "--script-opts=" + ",".join(f"{name}={value}" for name, value in options.items()),
         ]
-        if script:
-            command.append(f"--script={lua_script()}")
-        self.process = subprocess.Popen(
-            [*command, *arguments, "--", *map(str, files)], env={**os.environ, **(environment or {})}
-        )
+        if player is not None:
+            command = [sys.executable, "-m", "player.play", *player, *map(str, files), "--", *own, *arguments]
+        else:
+            own += ["--idle=no", "--script-opts=" + ",".join(f"{name}={value}" for name, value in options.items())]
+            own += [f"--script={lua_script()}"] if script else []
+            command = ["mpv", *own, *arguments, "--", *map(str, files)]
+        self.process = subprocess.Popen(command, env={**os.environ, **(environment or {})})
         self.log: list[str] = []
         self.events: list[dict[str, Any]] = []
         self._ids = 0

@@ -67,6 +67,11 @@ function stub.load(changes)
         register_script_message = function(name, fn) world.messages[name] = fn end,
         register_event = function(name, fn) world.events[name] = fn end,
         observe_property = function(name, _, fn) world.observers[name] = fn end,
+        command = function(text)
+            world.commands[#world.commands + 1] = text
+            local vid = text:match("set vid (%d+)")
+            if vid then set("vid", tonumber(vid)) end
+        end,
         commandv = function(...)
             world.commands[#world.commands + 1] = table.concat({...}, " ")
         end,

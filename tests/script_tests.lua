@@ -422,6 +422,32 @@ test("an answer to an older request is nobody's", function()
     equal(#world.async, before)
 end)
 
+test("where the film changes its own track takes over, and behind that DRBA begins anew as the film is there", function()
+    local _, world = playing()
+    local lost = {id = "1", time_s = 10.0, reason = "the picture changes", again = true}
+    equal(world.properties.vid, 2)
+    world.properties["time-pos"] = 9.9
+    world.tell("lost", lost)
+    equal(world.properties.vid, 1)
+    local before = #world.commands
+    world.observers["time-pos"]()
+    equal(#world.commands, before)
+    world.properties["time-pos"] = 10.1
+    world.observers["time-pos"]()
+    contains(world.commands[#world.commands], '"at_s":10.1')
+end)
+
+test("a film whose times go back, or that changes too often, is left to mpv with one line", function()
+    local _, world = playing()
+    world.tell("lost", {id = "1", time_s = 10.0, reason = "the film's times jump back", again = false})
+    equal(world.properties.vid, 1)
+    equal(world.last_shown(), "DRBA off: the film's times jump back, which it cannot follow")
+    world.properties["time-pos"] = 20.0
+    local before = #world.commands
+    world.observers["time-pos"]()
+    equal(#world.commands, before)
+end)
+
 test("levels by hand go round, and the screen says what they mean now", function()
     local _, world = playing()
     for _, name in ipairs({"quality", "balanced", "fast", "source", "auto"}) do
