@@ -10,9 +10,11 @@ TEST_PACKAGES := $(PLAY_PACKAGES) xvfb lua-check lua5.1 luajit zsh fish g++
 demo: install
 	$(VENV)/bin/drba-player --demo
 
+# First what does not measure time, in two processes; then the tests marked `alone`, one after another.
 test: $(VENV)/.test-installed
 	@tools/apt-install $(TEST_PACKAGES)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -m 'not alone' --numprocesses 2 --dist worksteal --durations 15; first=$$?; \
+		$(VENV)/bin/python -m pytest -m alone --durations 15 && exit $$first
 
 # Into dist/: sdist, wheel, bill of materials, checksums; with TAG=v1.2.3 what a release needs (docs/releasing.md).
 release: test

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 from . import weights
 from .errors import ModelError
-from .integrity import digest_of, locked, part_status, public_digest, record, records_path, replace_durably
+from .integrity import digest_of, locked, part_status, public_digest, record, records_path
 from .models import Digest, ModelSpec, Part
 from .transfer import Partial, check_url, make_opener, transfer
+from .whole_files import replace_durably
 
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # torch's zip and its older format; an error page is neither
 

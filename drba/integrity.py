@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from . import weights
 from .errors import ModelError
 from .models import Algorithm, Digest, ModelSpec, Part
 from .ownership import foreign
+from .whole_files import write_whole
 
 try:
     import fcntl
@@ -161,26 +161,9 @@ def locked(spec: ModelSpec) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of it under this name or nothing; ModelError where it cannot be written."""
-    temporary = temporary_beside(path)
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """As `write_whole`; ModelError where it cannot be written."""
     try:
-        with temporary.open("xb") as file:  # new: nobody's link is followed
-            file.write(content)
-        replace_durably(temporary, path)
+        write_whole(path, content, durable=durable)
     except OSError as error:
         raise ModelError(f"file {path} cannot be written ({error.strerror}); check space and permissions") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def temporary_beside(path: Path) -> Path:
-    """A name that nobody can know before it is used."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-
-
-def replace_durably(temporary: Path, path: Path) -> None:
-    """Rename once the content is on the disk: a rename that outlives a power cut must not outlive its content."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

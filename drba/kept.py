@@ -45,6 +45,8 @@ class KeptFacts:
     def write(self, facts: dict[str, Any]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, json.dumps(facts, indent=1).encode())
+            write_atomically(
+                self.path, json.dumps(facts, indent=1).encode(), durable=False
+            )  # mpv's end ends the bridge
         except (OSError, DrbaError) as error:
             log.warning("%s: %s", self.path, error)

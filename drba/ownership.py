@@ -19,11 +19,21 @@ def foreign(path: Path, *, private: bool = False) -> str:
         link, status = path.lstat(), path.stat()
     except OSError:
         return ""
-    user = os.geteuid()
-    for owner in (link.st_uid, status.st_uid):
-        if owner != user and (private or owner != 0):
-            return f"belongs to user {owner}, expected {user}"
+    return _of_another(link.st_uid, private) or foreign_status(status, private=private)
+
+
+def foreign_status(status: os.stat_result, *, private: bool = False) -> str:
+    """The same of an open file: nobody can exchange that for another one."""
+    if not hasattr(os, "geteuid"):
+        return ""
     mode = stat.S_IMODE(status.st_mode)
+    if why := _of_another(status.st_uid, private):
+        return why
     if private and mode & 0o077:
         return f"has mode {mode:04o}, expected {mode & 0o700:04o}"
     return f"can be written by everybody (mode {mode:04o})" if mode & 0o002 else ""
+
+
+def _of_another(owner: int, private: bool) -> str:
+    user = os.geteuid()
+    return f"belongs to user {owner}, expected {user}" if owner != user and (private or owner != 0) else ""

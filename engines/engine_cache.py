@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from drba.errors import EngineError
-from drba.integrity import temporary_beside
 from drba.kept import CACHE_DIR_ENV, cache_folder
-from drba.ownership import foreign
+from drba.ownership import foreign, foreign_status
+from drba.whole_files import write_whole
 
 try:
     import fcntl
@@ -83,8 +83,8 @@ class EngineCache:
         about = {"key": dict(key), "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         try:
             with self._locked():
-                _write(manifest.with_suffix(".bin"), content)
-                _write(manifest, (json.dumps(about, indent=1, sort_keys=True) + "\n").encode())
+                write_whole(manifest.with_suffix(".bin"), content, 0o600)
+                write_whole(manifest, (json.dumps(about, indent=1, sort_keys=True) + "\n").encode(), 0o600)
                 self._make_room(keep=manifest)
         except OSError as error:
             raise EngineError(
@@ -193,17 +193,13 @@ def _read_checked(entry: Entry) -> bytes | None:
 
 
 def _read_own(path: Path) -> bytes | None:
-    """The content of a plain file that nobody but this user can write, else None."""
+    """The content of a plain file that is this user's alone, else None."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
             status = os.fstat(file.fileno())
-            return file.read() if stat.S_ISREG(status.st_mode) and _only_ours(status) else None
+            return file.read() if stat.S_ISREG(status.st_mode) and not foreign_status(status, private=True) else None
     except OSError:
         return None
-
-
-def _only_ours(status: os.stat_result) -> bool:
-    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
 
 def _in_use(manifest: Path) -> bool:
@@ -217,16 +213,3 @@ def _in_use(manifest: Path) -> bool:
     except OSError:
         return True
     return False
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of it under this name or nothing, also after a power cut."""
-    temporary = temporary_beside(path)
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ for anything but its own result. On the CPU the same code runs with streams that
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drba.errors import EngineError
 from drba.pixels import FrameLayout, Plane
 
 # Uploads that may wait for the device before `upload` waits for the oldest: the three new frames of a triplet after a
@@ -29,6 +31,9 @@ class Staging:
         pinned = device.type == "cuda"
         self.host = torch.empty(frame_bytes, dtype=torch.uint8, pin_memory=pinned)
         self.device = torch.empty(frame_bytes, dtype=torch.uint8, device=device) if pinned else self.host
+        # The sum of a result's samples, which travels with it: no number where one of them is none.
+        self.sum_host = torch.zeros((), pin_memory=pinned)
+        self.sum_device = torch.zeros((), device=device) if pinned else self.sum_host
         self.event = event  # recorded after the last use that was enqueued
 
 
@@ -88,17 +93,22 @@ class Lanes:
         """Room for a result, to be written on the compute lane, then given to `send`."""
         return self._downloads.take(None)
 
-    def send(self, staging: Staging) -> None:
-        """On the compute lane: start a result's way down. Then `fetch` or `drop` it, outside."""
+    def send(self, staging: Staging, rgb: Tensor) -> None:
+        """On the compute lane: start the way down of a result, made of `rgb`. Then `fetch` or `drop` it, outside."""
+        staging.sum_device.copy_(rgb.sum(dtype=torch.float32))
         staging.event.record(self._compute)
         self._down.wait_event(staging.event)
         with self._streams.stream(self._down):
             _copy(staging.device, staging.host)
+            _copy(staging.sum_device, staging.sum_host)
             staging.event.record(self._down)
 
     def fetch(self, staging: Staging, out: Sequence[Plane]) -> None:
-        """Wait for one result and copy it into the caller's planes."""
+        """Wait for one result and copy it into the caller's planes; EngineError, and the caller drops it, where it was made of
+        values that are no numbers: they would be a black or speckled picture."""
         staging.event.synchronize()
+        if not math.isfinite(staging.sum_host.item()):
+            raise EngineError("the network's picture has values that are no numbers, expected finite ones")
         for source, target in zip(self._layout.views(staging.host.numpy()), out, strict=True):
             target[:] = source
         self._downloads.give(staging)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import drba
 from drba.drm import distance_ratio
+from drba.errors import EngineError
 from drba.models import ModelSpec
 from drba.networks.interpolator import DrmOptions, Interpolator, Known
 from drba.networks.levers import Levers, with_levers
@@ -94,7 +95,11 @@ class NetworkRenderer:
                 if time in (0, 1, 2):
                     _copy(_source(triplet, int(time)), out)
             if wanted:
-                self._enqueue(triplet, times, wanted, sent)
+                try:
+                    self._enqueue(triplet, times, wanted, sent)
+                except torch.OutOfMemoryError:
+                    self._make_room(sent)
+                    self._enqueue(triplet, times, wanted, sent)
             for index in sorted(sent):
                 with stage("download"):
                     self._lanes.fetch(sent[index], outputs[index])
@@ -164,8 +169,8 @@ class NetworkRenderer:
                 for index in (i for i, asked in enumerate(times) if asked == time):
                     with stage("download"):
                         staging = sent[index] = self._lanes.outgoing()
-                        self._colour.to_planes(rgb, staging.device)
-                        self._lanes.send(staging)
+                        self._colour.to_planes(self._checked(rgb), staging.device)
+                        self._lanes.send(staging, rgb)
 
     def _rendered(
         self,
@@ -186,6 +191,27 @@ class NetworkRenderer:
             yield from zip(
                 chunk, self._network.between(previous, middle, following, before, after, chunk, drm), strict=True
             )
+
+    def _checked(self, rgb: Tensor) -> Tensor:
+        """EngineError for a picture of another shape: on a card nothing else would keep its samples from being read beyond it."""
+        layout = self._spec.layout
+        channels, height, width = rgb.shape[-3:]
+        if channels != 3 or height < layout.height or width < layout.width:
+            expected = f"3x{layout.height}x{layout.width} or larger"
+            raise EngineError(f"the network's picture is {channels}x{height}x{width}, expected {expected}")
+        return rgb
+
+    def _make_room(self, sent: dict[int, Staging]) -> None:
+        """Another program has taken the device's memory: give up what can be made anew, once, before the request fails."""
+        for index in list(sent):
+            self._lanes.drop(sent.pop(index))
+        with self._lanes.computing():
+            self._lanes.settle()
+            if self._graphs is not None:
+                self._graphs.clear()
+            self._frames.forget_derived()
+            if self.interpolator.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _known(self, frame: CachedFrame) -> Known:
         if frame.image is None:

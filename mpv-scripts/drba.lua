@@ -69,6 +69,9 @@ options_changed()
 local MAX_BRIDGE_RESTARTS = 3   -- in RESTART_WINDOW_S; more means that it cannot work here
 local RESTART_WINDOW_S = 60
 local START_TIMEOUT_S = 20
+local BEAT_S = 0.25             -- the bridge says that it is there so often while a film is open
+local SILENT_BEATS = 4          -- without one, after which the film's own picture is shown: mpv has a second of 1080p ahead
+local LOST_BEATS = 40           -- after which it is ended, and a new one started
 local COLOUR_FIELDS = {         -- properties of the picture that the added track must share with the film's own
     {"colormatrix", "colormatrix"}, {"colorlevels", "colorlevels"}, {"primaries", "primaries"},
     {"gamma", "gamma"}, {"chroma-location", "chroma-location"},
@@ -79,13 +82,15 @@ local choice = nil              -- what the viewer or a profile said last in thi
 local asked_early = false       -- whether they said so before there was a film
 local bridge = "none"           -- none, starting, ready
 local bridge_log = nil          -- path of its log, once it has said so
-local bridge_deaths = {}        -- times of unexpected ends
+local bridge_deaths = {}        -- times of unexpected ends since one has drawn something
+local bridge_call = nil         -- mpv's handle of its process
+local silence = nil             -- beats that did not come while the added track is on or rests; nil: none are counted
 local owned_folder = nil        -- private folder of an IPC socket that this script opened
 local film = nil                -- the file that is playing: see new_film
 local request_count = 0         -- films opened at the bridge so far: answers to older requests are dropped
 local quitting = false
 
-local open_film, switch_on, switch_off, update_menu, update_statistics
+local open_film, switch_on, switch_off, watch_bridge, update_menu, update_statistics
 
 -- Text: pure ---------------------------------------------------------------------------------------------------------
 
@@ -201,8 +206,11 @@ local function remember(path, on)
         file = io.open(target .. ".new", "w")
     end
     if not file then return msg.warn("cannot write " .. target) end
-    file:write(text)
-    file:close()
+    local written = file:write(text)
+    if not (file:close() and written) then   -- the disk is full: what was known stays
+        os.remove(target .. ".new")
+        return msg.warn("cannot write " .. target)
+    end
     if not os.rename(target .. ".new", target) then   -- Windows replaces nothing
         os.remove(target)
         os.rename(target .. ".new", target)
@@ -297,11 +305,12 @@ local function drop_track()
     if film.track then mp.commandv("video-remove", tostring(film.track)) end
     if bridge == "ready" and (film.url or film.opening) then ask_bridge("close", {id = film.id}) end
     film.id, film.url, film.track, film.opening, film.stats, film.building = nil, nil, nil, false, nil, ""
+    film.resting, silence = false, nil
 end
 
 local function bridge_ended(_, result, err)
     if quitting then return end
-    bridge = "none"
+    bridge, bridge_call = "none", nil
     if film then drop_track() end
     local last = result and result.stderr and result.stderr:match("([^\n]+)\n*$")
     local why = last or err or "the bridge ended unexpectedly"
@@ -312,7 +321,8 @@ local function bridge_ended(_, result, err)
     local now = mp.get_time()
     bridge_deaths[#bridge_deaths + 1] = now
     while bridge_deaths[1] and bridge_deaths[1] < now - RESTART_WINDOW_S do table.remove(bridge_deaths, 1) end
-    local crashed = result and result.status and result.status < 0   -- killed by a signal: worth another try
+    -- By a signal, or by this script since it hung: worth another try.
+    local crashed = result and (result.killed_by_us or (result.status and result.status < 0))
     if wanted and crashed and #bridge_deaths <= MAX_BRIDGE_RESTARTS then
         open_film()
     elseif wanted then
@@ -331,7 +341,7 @@ local function start_bridge()
     end
     if options.server ~= "" then args[#args + 1] = "--server=" .. options.server end
     bridge = "starting"
-    mp.command_native_async({
+    bridge_call = mp.command_native_async({
         name = "subprocess", args = args, playback_only = false, capture_stderr = true, capture_size = 16384,
     }, bridge_ended)
     mp.add_timeout(START_TIMEOUT_S, function()
@@ -413,10 +423,10 @@ local function undress_track()
 end
 
 -- Select a video track where the film stands. Without the exact seek mpv starts the new track near the next picture it gets and
--- works the difference to the sound off over seconds.
+-- works the difference to the sound off over seconds. Both at once: between them mpv may find a short film without sound, which
+-- it has read to its end, to be over.
 local function select_track(id)
-    mp.set_property_number("vid", id)
-    mp.commandv("seek", "0", "relative+exact")
+    mp.command(string.format("no-osd set vid %d; no-osd seek 0 relative+exact", id))
 end
 
 switch_on = function()
@@ -425,6 +435,7 @@ switch_on = function()
     dress_track()
     if film.turned ~= 0 then mp.set_property("file-local-options/video-rotate", tostring(film.turned)) end
     select_track(film.track)
+    watch_bridge()
     update_menu()
 end
 
@@ -435,17 +446,63 @@ switch_off = function()
     update_menu()
 end
 
+-- A bridge that hangs: mpv would wait for its frames, and the film with it. Beats are counted, not seconds: where mpv itself
+-- was held up, one has passed.
+local function beat_missed()
+    if not silence or not film or not (film.on or film.resting) then
+        silence = nil
+        return
+    end
+    silence = silence + 1
+    if silence == SILENT_BEATS and film.on then
+        msg.warn("the bridge does not answer: the film's own picture until it does")
+        switch_off()
+        film.resting = true
+    elseif silence == LOST_BEATS and bridge_call then
+        mp.abort_async_command(bridge_call)
+    end
+    mp.add_timeout(BEAT_S, beat_missed)
+end
+
+watch_bridge = function()
+    if silence then return end
+    silence = 0
+    mp.add_timeout(BEAT_S, beat_missed)
+end
+
+on_bridge("beat", function()
+    if silence then silence = 0 end
+    if not film or not film.resting then return end
+    film.resting = false
+    if wanted and film.track then switch_on() end
+end)
+
 -- "on" is said when the first in-between frame is on the screen, not before.
 local function announce_when_shown()
     if not film or not film.on or film.announced or not film.first_between then return end
     local position = mp.get_property_number("time-pos")
     if position and position >= film.first_between and not mp.get_property_bool("seeking") then
-        film.announced = true
+        film.announced, bridge_deaths = true, {}
         say(string.format("DRBA on: %s -> %s, %s", rate_text(film.source_fps), rate_text(film.output_fps), film.level))
     end
 end
+
+-- Behind a place where the film goes on in another size or at other times (see "lost"), or well before it if the viewer seeks,
+-- the film is opened anew.
+local RESUMED_BEFORE_S = 1.0
+local function resume_behind_it()
+    if not film or not film.resume_s or not wanted or film.on or film.opening then return end
+    local position = mp.get_property_number("time-pos")
+    if not position or mp.get_property_bool("seeking") then return end
+    if position > film.resume_s or position < film.resume_s - RESUMED_BEFORE_S then
+        film.resume_s = nil
+        open_film(false, position)
+    end
+end
+
 mp.observe_property("time-pos", "number", function()
     if film and film.on and not film.announced then announce_when_shown() end
+    resume_behind_it()
 end)
 
 -- The viewer may choose tracks by other means too. Another video track of the film is followed; its first one, or none, is off.
@@ -490,6 +547,7 @@ local function new_film()
         rotate = nil,         -- the viewer's video-rotate, while ours is set
         turned = 0,           -- rotation of the film's own picture, in degrees
         saved_state = nil,    -- the viewer's watch-later-options, while ours are set
+        resting = false,      -- whether the added track is off until the bridge answers again
         level = nil,          -- name of the level of quality that is played
         asked_mode = nil,     -- mode that the bridge was told last
         answer_mode = false,  -- whether the viewer waits to be told what the mode means
@@ -498,6 +556,8 @@ local function new_film()
         progress = 0,         -- of that build, 0 to 1
         tenths = -1,          -- of that build, as last said
         stats = nil,          -- the bridge's last drba-stats
+        followed = {},        -- times at which the added track could not show what came, and it was opened anew
+        resume_s = nil,       -- the film's time from which on it is opened anew
         failure = nil,        -- why it cannot be played with DRBA
         rate_unknown = false, -- whether auto=yes waits to know its rate
     }
@@ -517,8 +577,10 @@ end
 
 -- `asked`: the viewer has just asked for it, and is told why there is nothing to open. Nobody else is: mpv takes a film away
 -- before it says so, and with no picture left its end, and then the next film, are on the way.
-open_film = function(asked)
+-- `at_s`: where it is now what it is to be opened as, if not as it begins.
+open_film = function(asked, at_s)
     if not film then return end
+    if film.resting then return end   -- it comes on by itself
     if film.track then return switch_on() end
     if film.opening then return end
     local track, number = selected_video()
@@ -541,6 +603,7 @@ open_film = function(asked)
         video = number,
         web = web_options(),
         offset_s = mp.get_property_bool("rebase-start-time") and mp.get_property_number("demuxer-start-time", 0) or 0,
+        at_s = at_s,
         pixel_aspect = mp.get_property_number("video-params/par", 0),
         display_fps = mp.get_property_number("display-fps", 0),
         fps = options.fps, model = options.model, engine = options.engine, scale = options.scale,
@@ -606,6 +669,24 @@ on_film("drba-stats", function(data) film.stats = data end)
 
 on_bridge("notice", function(data)
     say("DRBA: " .. tostring(data.text), 8)
+end)
+
+-- Soon the film goes on in another size or at other times, which the added track cannot show: its own track takes over.
+local MAX_FOLLOWED, FOLLOWED_WINDOW_S = 3, 60   -- more changes are not worth the interruptions
+on_film("lost", function(data)
+    local was_on, followed, now = film.on, film.followed, mp.get_time()
+    drop_track()
+    if not was_on then return end
+    while followed[1] and followed[1] < now - FOLLOWED_WINDOW_S do table.remove(followed, 1) end
+    if data.again and #followed < MAX_FOLLOWED then
+        followed[#followed + 1] = now
+        film.resume_s = data.time_s
+        msg.info("DRBA: " .. data.reason)
+    else
+        wanted, film.failure = false, data.reason
+        say("DRBA off: " .. data.reason .. ", which it cannot follow", 6)
+    end
+    update_menu()
 end)
 
 on_bridge("failed", function(data)

@@ -31,12 +31,16 @@ from .mpv_ipc import MpvIpc
 from .plan import Kind
 from .playhead import Playhead
 from .servers import Servers
+from .socket_folders import remove_dead, remove_folder
 
 log = logging.getLogger("bridge")
 
 SCRIPT = "drba"  # mpv's name for drba.lua
 CLIENT_MESSAGE = "drba-bridge"
 STATS_INTERVAL_S = 0.5
+BEAT_S = 0.25  # drba.lua counts these: without them it shows the film's own picture
+#: The film's own track takes over this much before a change: none of its pictures is missed.
+LOST_EARLY_S = 0.1
 MAX_INHERITED_FD = 1024
 
 
@@ -53,6 +57,7 @@ class Bridge:
         self._client: Client | None = None  # that renders the film
         self._film: Film | None = None
         self._film_id = ""
+        self._lost = False  # the script was told that the track cannot follow the film
         self._busy = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -60,7 +65,7 @@ class Bridge:
         await self._http.start()
         self._ipc.observe("time-pos", "pause", "seeking", "speed")
         self._servers.start()  # while the film is opened
-        statistics = self._spawn(self._send_stats())
+        statistics, beats = self._spawn(self._send_stats()), self._spawn(self._beat())
         self._tell("ready", {"pid": os.getpid(), "log": str(self._log_file)})
         try:
             async for event in self._ipc.events():
@@ -71,7 +76,7 @@ class Bridge:
                 elif event["event"] == "shutdown":
                     break
         finally:
-            for task in (statistics, *self._tasks):
+            for task in (statistics, beats, *self._tasks):
                 task.cancel()
             await self._http.stop()
             await self._close_film()
@@ -89,6 +94,7 @@ class Bridge:
     def _property(self, name: str, value: Any) -> None:
         if name == "time-pos" and value is not None:
             self._playhead.observe(float(value))
+            self._look_ahead(float(value))
         elif name == "pause":
             self._playhead.paused = bool(value)
         elif name == "seeking":
@@ -151,6 +157,7 @@ class Bridge:
 
         film.track.on_frame = on_frame
         film.on_level(self._tell_level)
+        self._lost = False
         url = self._http.add(film.track)
         log.info("%s: %s -> %s fps, %s on %s", request.path, film.source_rate, film.rate, film.model, film.engine)
         self._tell("opened", {"id": self._film_id, "url": url, **self._describe(film)})
@@ -171,6 +178,17 @@ class Bridge:
             stats = self._film.level_stats()
             told = {name: stats[name] for name in ("level", "mode", "why", "reduced")}
             self._ipc.send("script-message", "drba-level", json.dumps({"id": self._film_id, **told}))
+
+    def _look_ahead(self, position_s: float) -> None:
+        """Have the script go over to the film's own track where the added one cannot show what comes next."""
+        if self._film is None or self._lost:
+            return
+        lost = self._film.lost_at(position_s, LOST_EARLY_S * max(1.0, self._playhead.speed))
+        if lost is not None:
+            self._lost = True
+            log.info("at %.3f s: %s", lost.begin_s, lost.why)
+            told = {"time_s": float(lost.begin_s), "reason": lost.why, "again": lost.again}
+            self._tell("lost", {"id": self._film_id, **told})
 
     def _notice(self, text: str) -> None:
         """One line for the viewer about something that is not as asked for, and goes on."""
@@ -209,6 +227,12 @@ class Bridge:
             self._notice(told or self._servers.back)
             self._notice(await film.change_server(better, self._hearing(self._film_id), second_choice=bool(told)))
 
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            if self._film is not None:
+                self._tell("beat", {})
+
     async def _send_stats(self) -> None:
         last = None
         while True:
@@ -242,7 +266,9 @@ def add_parser(subparsers: Any) -> None:
         "in-betweens, and publishes both as a video track to the one mpv that owns the socket.",
     )
     parser.add_argument("--ipc", required=True, metavar="SOCKET", help="mpv's input-ipc-server")
-    parser.add_argument("--owned-folder", metavar="DIR", help="folder of that socket, removed when mpv is gone")
+    parser.add_argument(
+        "--owned-folder", metavar="DIR", type=Path, help="folder of that socket, removed when mpv is gone"
+    )
     parser.add_argument(
         "--server", default="", metavar="NAME", help="the paired machine that renders (default: this one)"
     )
@@ -257,6 +283,8 @@ def run(arguments: argparse.Namespace) -> int:
     handler = rotating_handler(log_file)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
+        if arguments.owned_folder:
+            remove_dead(arguments.owned_folder)
         remote = find_server(arguments.server) if arguments.server else None
         asyncio.run(_main(arguments.ipc, log_file, remote))
     except DrbaError as error:
@@ -264,7 +292,7 @@ def run(arguments: argparse.Namespace) -> int:
         return error.exit_status
     finally:
         if arguments.owned_folder:
-            _remove_folder(arguments.owned_folder, arguments.ipc)
+            remove_folder(arguments.owned_folder, Path(arguments.ipc))
     return 0
 
 
@@ -278,10 +306,3 @@ async def _main(path: str, log_file: Path, remote: RemoteServer | None) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await Bridge(ipc, log_file, remote).run()
     await ipc.close()
-
-
-def _remove_folder(folder: str, socket: str) -> None:
-    """mpv was killed and could not clean up, or has done so already."""
-    for remove, path in ((os.unlink, socket), (os.rmdir, folder)):
-        with contextlib.suppress(OSError):
-            remove(path)

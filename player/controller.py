@@ -33,6 +33,7 @@ SPARE_FOR_PROBES = 0.6  # use of the time above which there is none to spare for
 HOPELESS, HOPELESS_S = 8.0, 300.0  # a renderer with such a use is not probed again for so long
 NETWORK_PROBE_S = 4.0  # ... but after so long where the network made it so
 HALF_SCALE = 0.5  # first guess of the cost of a network's flow scale in units of twice that scale's
+FAILED_PROBE_S = 0.5  # between probes of a renderer that fails: they tell that it works again
 BY_HAND = "chosen by hand"
 BUSY = 1.4  # times its calm cost: something else is using the machine
 
@@ -90,10 +91,18 @@ class Controller:
         self._probed: ModelAtScale | None = None
         self._probe_at = 0.0
         self._not_before: dict[ModelAtScale, float] = {}
+        self._failing: set[ModelAtScale] = set()  # could not render what they were asked for last,
+        self._mended: set[ModelAtScale] = set()  # and can again
 
     @property
     def level(self) -> Level:
         return self.levels[self.index]
+
+    @property
+    def failing(self) -> bool:
+        """Whether there are no in-betweens because rendering fails."""
+        renderer = self.level.renderer
+        return renderer in self._failing if renderer else bool(self._failing) and self.mode is Mode.AUTO
 
     @property
     def use(self) -> float | None:
@@ -156,6 +165,10 @@ class Controller:
         """An in-between was rendered, for the viewer or as a probe; `by_network`: the way to the server and back is what it
         cost."""
         self.costs.add(renderer, cost_ms)
+        if renderer in self._failing:
+            self._failing.discard(renderer)
+            self._mended.add(renderer)
+            self.lead = Lead()  # little was read ahead meanwhile: nothing that the level could help
         self._by_network = by_network
         if renderer is self._probed:
             cheapest = min(level.use(cost_ms) for level in self.levels if level.renderer == renderer)
@@ -163,6 +176,12 @@ class Controller:
             if by_network:  # which may be fast again any moment
                 wait_s = min(wait_s, NETWORK_PROBE_S)
             self._not_before[renderer] = self._clock() + wait_s
+
+    def failed(self, renderer: ModelAtScale) -> None:
+        """The server is there and could not render: another renderer may be able to. A probe tells when this one is again."""
+        self._failing.add(renderer)
+        self._mended.discard(renderer)
+        self._not_before[renderer] = max(self._clock() + FAILED_PROBE_S, self._not_before.get(renderer, 0.0))
 
     def handed_over(self, level: Level, *, late: bool, lead_s: float, over_network: bool = False) -> None:
         """An output frame that `level` planned went to mpv, with `lead_s` of film before it is shown; `over_network`: another
@@ -198,6 +217,8 @@ class Controller:
     def _overloaded(self, now: float) -> bool:
         if self.level.renderer is None:
             return False
+        if self.failing:
+            return self._too_late(now)
         use = self.use
         keeps_up = max(1.0, self._records[self.index].worked)
         if now - self._began_at < WARM_UP_S:
@@ -211,6 +232,8 @@ class Controller:
         if self._climbed and now - self._entered_at < TRIAL_S:
             record.backoff_s = min(LAST_RETRY_S, max(FIRST_RETRY_S, 2 * record.backoff_s))
             record.retry_at = now + record.backoff_s
+            if self.failing:  # it worked for a moment only
+                self._not_before[current] = record.retry_at
         inflation = self.costs.inflation(current)
         target = next(
             index
@@ -221,6 +244,8 @@ class Controller:
         return True
 
     def _why_too_much(self, current: ModelAtScale) -> str:
+        if self.failing:
+            return "rendering fails, see drba logs"
         if self._by_network:
             return "the network is too slow for more"
         latest_ms, calm_ms = self.costs.latest_ms(current), self.costs.calm_ms(current)
@@ -236,7 +261,7 @@ class Controller:
         """Whether a level below can be fallen back to; what has never been measured can."""
         if level.renderer is None:
             return True
-        if not can(level.renderer):
+        if level.renderer in self._failing or not can(level.renderer):
             return False
         if self._by_network:  # which takes as long for frames of any renderer: only fewer of them help
             frame_ms = self.costs.latest_ms(current) or 0.0
@@ -251,6 +276,15 @@ class Controller:
         return cost_ms is None or level.use(cost_ms, self._speed) < FITS
 
     def _step_up(self, now: float, can: Callable[[ModelAtScale], bool]) -> bool:
+        for index in range(self.index):  # what was left because it failed, not because it was slow, is not waited for
+            renderer = self.levels[index].renderer
+            latest_ms = self.costs.latest_ms(renderer) if renderer in self._mended and can(renderer) else None
+            use = None if latest_ms is None else self.levels[index].use(latest_ms, self._speed)
+            if use is not None and use < self._room(index, now):
+                self._mended.discard(renderer)
+                self._enter(index, "rendering works again")
+                self._climbed, self._records[index].predicted = True, use
+                return True
         since = max(self._entered_at, self._late[-1] if self._late else 0.0)
         if now - since < STEADY_S or self.lead.falling:
             return False

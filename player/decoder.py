@@ -12,6 +12,7 @@ from itertools import count, takewhile
 
 from server.shared import FramePool
 
+from .follow import Follower
 from .plan import Relation
 from .relations import Describer, SceneOptions, shown_from
 from .source import DecodedFrame, VideoSource
@@ -38,6 +39,7 @@ class Run:
     """Decoding from one place on. `frames` ends with None where decoding ended."""
 
     frames: asyncio.Queue[SourceSlot | None]
+    jumped_back: bool = False  # it ended where the film's times do, not the film
     room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOK_AHEAD))
     stopped: threading.Event = field(default_factory=threading.Event)
     finished: Future[None] | None = None
@@ -52,6 +54,7 @@ class Decoder:
         self._offset_s = offset_s
         self._options = options
         self._matrix = matrix
+        self.follower = Follower(source.info)
         self._numbers = count()
         self._thread = ThreadPoolExecutor(1, "decoder")
 
@@ -86,8 +89,14 @@ class Decoder:
         describe = Describer(info.layout, self._options, self._matrix, info.colour.full_range)
         try:
             frames = takewhile(lambda _: not run.stopped.is_set(), self._source.frames_from(from_s))
+            last: DecodedFrame | None = None
             for frame in shown_from(frames, from_s):
+                self.follower.decoded(last, frame, self._offset_s)
                 self._push(run, frame, describe, loop)
+                last = frame
+            if self._source.jumped_back and last is not None:
+                self.follower.jumped_back(last, self._offset_s)
+                run.jumped_back = True
         except Exception:
             log.exception("decoding stopped")
         finally:

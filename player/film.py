@@ -17,6 +17,7 @@ from server.priority import default_workers
 
 from .controller import Controller
 from .decoder import Decoder
+from .follow import Stretch
 from .http_server import Track
 from .level_memory import LevelMemory, Remembered, film_kind
 from .levels import SOURCE_LEVEL, Mode, ModelAtScale, ladder, parse_mode
@@ -53,6 +54,9 @@ class FilmRequest:
     stream: int | None = None
     quality: str = "auto"
     pixel_aspect: float = 0.0  # as mpv shows the film's own track; 0 where it has not said
+    at_s: Fraction | None = (
+        None  # on mpv's clock: what the picture is like is read there; None for the film's beginning
+    )
     web: dict[str, str] = field(default_factory=dict)
     origin: str | None = None  # that mpv says to every web server, that of the virtual file included
 
@@ -76,6 +80,7 @@ class FilmRequest:
                 quality=str(data.get("quality", "auto")),
                 scene=SceneOptions(bool(data.get("scdet", True)), float(data.get("scdet_threshold", 0.3))),
                 pixel_aspect=float(data.get("pixel_aspect") or 0),
+                at_s=None if data.get("at_s") is None else Fraction(data["at_s"]).limit_denominator(1_000_000),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"the script's request is malformed: {error!r}") from error
@@ -90,7 +95,7 @@ class Film:
         self.stats = Stats()
         self.source_rate = exact_rate(self.info.average_rate or Fraction(24))
         self.rate = output_rate(request.fps, self.source_rate, request.display_fps)
-        clock = OutputClock.aligned(self.rate, self.info.start_s - request.offset_s)
+        clock = OutputClock.aligned(self.rate, source.first_s - request.offset_s)
         layout = self.info.layout
         frames = clock.frames_until(self.info.end_s - request.offset_s)
         self.file = VirtualFile(layout, clock, frames, self.info.colour, self._sample_aspect())
@@ -115,6 +120,8 @@ class Film:
         self._context = StreamContext(
             clock, frames, self._pool, decoder, playhead, self.stats, self._sessions, controller
         )
+        self._context.frame_s = 1 / self.source_rate
+        self._context.fill_up = not self.info.duration_estimated
         self.track = Track(self.file, lambda first: OutputStream(self._context, first), request.origin)
 
     def _sample_aspect(self) -> Fraction:
@@ -127,7 +134,10 @@ class Film:
     async def open(cls, request: FilmRequest, playhead: Playhead) -> Film:
         """Open the source in a thread; MediaError or InputError say in one line why it cannot be played with DRBA."""
         check_input(request.path)
-        source = await asyncio.to_thread(VideoSource, request.path, stream=request.stream, options=request.web)
+        at_s = None if request.at_s is None else request.at_s + request.offset_s
+        source = await asyncio.to_thread(
+            VideoSource, request.path, stream=request.stream, options=request.web, at_s=at_s
+        )
         try:
             return cls(request, source, playhead)
         except BaseException:
@@ -226,6 +236,10 @@ class Film:
     def on_level(self, tell: Callable[[], None]) -> None:
         """Have `tell` called whenever the level has changed by itself."""
         self._context.on_level = tell
+
+    def lost_at(self, position_s: float, early_s: float) -> Stretch | None:
+        """Why, if so, the film cannot be shown on its track at a place of the player's clock, or soon behind it."""
+        return self._context.decoder.follower.at(position_s, early_s)
 
     def level_stats(self) -> dict[str, Any]:
         """For the statistics: what is played, why, and what it leaves of the time. Times in seconds since the film was opened."""

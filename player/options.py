@@ -6,7 +6,7 @@ drba.lua declares the same names and defaults for stock mpv; tests/test_options.
 from __future__ import annotations
 
 import argparse
-import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,6 @@ from drba.models import find
 from drba.ownership import foreign
 from drba.timeline import parse_rate
 from engines import check_engine
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Value = str | float | bool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from drba.errors import InputError
-from drba.timeline import exact_rate, parse_rate
+from drba.timeline import MAX_RATE, exact_rate, parse_rate
 
 #: Below this an added frame is not worth its cost, and rounding of display rates begins.
 MIN_RATE_GAIN = Fraction(11, 10)
@@ -30,5 +30,10 @@ def output_rate(wanted: str, source_rate: Fraction, display_fps: float) -> Fract
     if rate < source_rate * MIN_RATE_GAIN:
         raise InputError(
             f"the film has {float(source_rate):.6g} frames a second already, {float(rate):.6g} were asked for"
+        )
+    if rate > MAX_RATE:
+        raise InputError(
+            f"the film has {float(source_rate):.6g} frames a second, {float(rate):.6g} were asked for, "
+            f"at most {MAX_RATE} are shown"
         )
     return rate

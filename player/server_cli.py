@@ -70,7 +70,7 @@ def describe(report: StatusReport) -> Iterator[RenderableType]:
     """For people: the server in two lines, then a table of its sessions."""
     from rich.table import Table
 
-    from engines.base import MEASURING
+    from server.control import made_by
 
     workers = f"{report.workers} worker{'' if report.workers == 1 else 's'}"
     yield f"drba-server {report.version}, process {report.pid}, up {duration(report.uptime_s)}, {workers}"
@@ -81,12 +81,7 @@ def describe(report: StatusReport) -> Iterator[RenderableType]:
         return
     table = Table("player", "picture", "model", "requests", box=None, pad_edge=False)
     for session in report.sessions:
-        made = f"{session.model} on {session.engine}"
-        if session.card:
-            made += f", card {session.card}"
-        if session.building:
-            measuring = session.building == MEASURING
-            made += ", measuring networks" if measuring else f", building {session.building} {session.progress:.0%}"
+        made = made_by(session)
         if session.transport != "shared":
             made += ", frames in messages"
         table.add_row(

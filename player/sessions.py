@@ -23,6 +23,11 @@ SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
 #: would keep everything from being asked for ever.
 DOUBT = 0.98
 NETWORK_DOUBT = 0.9  # a network changes its speed faster than a machine does
+#: Without an answer, while the server itself is there: a worker hangs. Not sooner than a few times what a triplet takes.
+HANGS_S, HANGS_TIMES = 1.0, 3.0
+#: Then the server is replaced. A renderer that has never answered may take longer: it loads what it needs.
+GIVEN_UP_S = 10.0
+HELD_UP_S = 0.5  # between two looks: then it was this process that did nothing
 
 
 @dataclass
@@ -31,6 +36,19 @@ class _Place:
     opening: asyncio.Task[None] | None = None
     latency_s: float = FIRST_LATENCY_S  # of a triplet, from asking to having it; smoothed
     wanted_at: float = 0.0
+    waits_since: float | None = None  # while requests are unanswered: since when there is no answer
+    looked_at: float = 0.0
+    answered: bool = False  # ever
+
+    def silent_s(self) -> float:
+        """How long it has rendered nothing of what it was asked for, as far as this process would have heard."""
+        now = time.monotonic()
+        held_up_s = now - self.looked_at if now - self.looked_at > HELD_UP_S else 0.0
+        self.looked_at = now
+        if self.waits_since is None or not self.answered or self.session is None or not self.session.in_flight:
+            return 0.0
+        self.waits_since = min(now, self.waits_since + held_up_s)
+        return now - self.waits_since
 
 
 class Sessions:
@@ -55,14 +73,32 @@ class Sessions:
         return session is not None and session.ready
 
     def answers(self, renderer: ModelAtScale | None) -> bool:
-        """Whether a request would be answered: a server that has stalled is as good as none."""
+        """Whether a request would be answered: a server that has stalled, or whose workers hang, is as good as none."""
         session = self.get(renderer)
-        return session is not None and session.answers
+        return session is not None and session.answers and not self.hangs(renderer)
+
+    def hangs(self, renderer: ModelAtScale | None) -> bool:
+        """Whether the server is there, but what was asked for does not come; a server that goes on so is replaced."""
+        place = self._places.get(renderer) if renderer else None
+        if place is None or place.session is None or not place.session.answers:
+            return False
+        silent_s = place.silent_s()
+        if silent_s <= max(HANGS_S, HANGS_TIMES * place.latency_s):
+            return False
+        if silent_s > GIVEN_UP_S:
+            place.waits_since = None
+            place.session.give_up(f"a request was not rendered within {GIVEN_UP_S:g} s: another server is started")
+        return True
 
     def heard(self, renderer: ModelAtScale | None) -> bool:
         """Whether what is late now is late for the level that was chosen."""
         session = self.get(renderer)
-        return session is not None and session.heard
+        return session is not None and session.heard and not self.hangs(renderer)
+
+    def idle(self, renderer: ModelAtScale | None) -> bool:
+        """Whether nothing is under way whose answer would tell how long one takes now."""
+        session = self.get(renderer)
+        return session is not None and session.outgoing is None and not session.in_flight
 
     def over_network(self, renderer: ModelAtScale | None) -> bool:
         session = self.get(renderer)
@@ -114,10 +150,20 @@ class Sessions:
         place = self._places.get(renderer)
         return place.latency_s if place else FIRST_LATENCY_S
 
-    def answered(self, renderer: ModelAtScale, result: RenderResult) -> None:
-        if (place := self._places.get(renderer)) is not None:
+    def asked(self, renderer: ModelAtScale) -> None:
+        place = self._places.get(renderer)
+        if place is not None and place.session is not None and place.session.in_flight <= 1:
+            place.waits_since = place.looked_at = time.monotonic()
+
+    def answered(self, renderer: ModelAtScale, result: RenderResult | None, *, alone: bool = False) -> None:
+        """None for a request that failed. `alone`: nothing else was under way when it was made."""
+        if (place := self._places.get(renderer)) is None:
+            return
+        hung, place.answered = self.hangs(renderer), True
+        place.waits_since = time.monotonic() if place.session is not None and place.session.in_flight else None
+        if result is not None and not hung:
             change_s = result.round_trip_ms / 1000 - place.latency_s
-            place.latency_s += change_s * (SLOWER_WEIGHT if change_s > 0 else FASTER_WEIGHT)
+            place.latency_s += change_s * (SLOWER_WEIGHT if change_s > 0 or alone else FASTER_WEIGHT)
 
     def doubt(self, renderer: ModelAtScale) -> None:
         """A request was not made, for its answer would be late."""

@@ -12,11 +12,12 @@ from functools import partial
 
 from drba.errors import ProtocolError
 from drba.timeline import OutputClock
-from server.client import Frame, RenderResult
+from server.client import Frame, RenderFailed, RenderResult
 from server.shared import FramePool
 
 from .controller import Controller
 from .decoder import Decoder, Run, SourceSlot
+from .lead import Lead
 from .levels import Level, ModelAtScale
 from .plan import Kind, PlannedOutput
 from .playhead import Playhead
@@ -31,9 +32,11 @@ QUEUED_OUTPUTS = 10
 #: A film whose data ends this much before the length its container states is filled up with its last frame; a larger gap
 #: (a truncated file) ends the stream there.
 FILL_UP_S = 1
+#: Where the film's times jump back the last picture stands until the script has gone over to the film's own track.
+HELD_S = 60
 SLOT_POLL_S = 0.002
-#: While the server is away, mpv gets source frames for this much film ahead and no more: what it has read once stays
-#: without in-betweens.
+#: While nobody draws (the server is away, or rendering fails), mpv gets source frames for this much film ahead and no more:
+#: what it has read once stays without in-betweens.
 LEAD_WITHOUT_SERVER_S = 0.5
 SERVER_POLL_S = 0.02
 #: Slots that in-betweens leave to source frames: a server that does not answer must not stop the decoder.
@@ -68,6 +71,8 @@ class StreamContext:
     stats: Stats
     sessions: Sessions
     controller: Controller
+    frame_s: Fraction = Fraction(1, 24)  # how long the film's last frame is shown
+    fill_up: bool = True  # whether `frames` is what the container states
     generation: int = 0
     queued: int = 0  # output frames planned and not yet handed over
     on_level: Callable[[], None] = field(default=lambda: None)  # the level has changed
@@ -203,7 +208,11 @@ class OutputStream:
         try:
             while walk.number < frames:
                 following = await self._next_source()
-                end = self._end(walk.middle) if following is None and walk.middle is not None else frames
+                end = frames
+                if following is None and self._run.jumped_back:
+                    end = min(frames, walk.number + math.ceil(HELD_S * self._context.clock.rate))
+                elif following is None and walk.middle is not None:
+                    end = self._end(walk.middle)
                 level = self._context.controller.level
                 triplet = walk.feed(following, end, level.drawn)
                 if triplet is not None:
@@ -220,8 +229,10 @@ class OutputStream:
     def _end(self, last: SourceSlot) -> int:
         """First output frame after the film, when `last` is its last frame."""
         frames = self._context.frames
-        data_end = self._context.clock.frames_until(last.time_s + Fraction(1, 24))
-        return frames if frames - data_end <= FILL_UP_S * self._context.clock.rate else min(frames, data_end)
+        context = self._context
+        data_end = context.clock.frames_until(last.time_s + context.frame_s)
+        missing = frames - data_end
+        return frames if context.fill_up and missing <= FILL_UP_S * context.clock.rate else min(frames, data_end)
 
     async def _next_source(self) -> SourceSlot | None:
         source = await self._run.frames.get()
@@ -241,8 +252,9 @@ class OutputStream:
         answer: asyncio.Future[RenderResult] | None = None
         outputs: dict[float | None, int] = {}  # slot of the in-between at each of the triplet's times
         try:
+            if triplet.outputs and (drawn or level.renderer is None):
+                await self._server_or_need(level.renderer, triplet.outputs[0].number)
             if drawn and level.renderer is not None:
-                await self._server_or_need(level.renderer, drawn[0].number)
                 for plan in drawn:
                     if plan.time not in outputs and self._worth_asking(level.renderer, plan.number):
                         slot = await self._output_slot(level.renderer, plan.number)
@@ -264,22 +276,32 @@ class OutputStream:
         finally:
             pool.release(*outputs.values())
 
-    async def _server_or_need(self, renderer: ModelAtScale, number: int) -> None:
-        """Wait until the server is there, or mpv needs the frame soon."""
+    async def _server_or_need(self, renderer: ModelAtScale | None, number: int) -> None:
+        """Wait until somebody draws, or mpv needs the frame soon."""
         context = self._context
-        while (session := context.sessions.get(renderer)) is None or not session.answers:
-            if session is not None:
+        away = False
+        while context.controller.failing or (renderer is not None and not context.sessions.answers(renderer)):
+            if session := context.sessions.get(renderer):
                 session.wake()
+            if not away and context.sessions.hangs(
+                renderer
+            ):  # what waits behind the hanging request would only be late
+                self._generation = context.next_generation()
+                context.sessions.cancel(self._generation)
+            away = True
             if not context.playhead.known or self._lead_s(number) < LEAD_WITHOUT_SERVER_S:
                 return
             await asyncio.sleep(SERVER_POLL_S)
+        if away:
+            context.controller.lead = Lead()  # what was ahead is gone: from here on as after a seek
 
     def _worth_asking(self, renderer: ModelAtScale, number: int) -> bool:
-        """Whether it can be ready: what cannot is not begun, so that the frames after it can be."""
+        """Whether it can be ready: what cannot is not begun, so that the frames after it can be. One is asked for anyway where no
+        other is under way: else a slow second, long over, would be believed until doubts have worn it away."""
         sessions = self._context.sessions
         if not (sessions.answers(renderer) and sessions.room(renderer)):
             return False
-        return self._slack_s(number) > sessions.latency_s(renderer)
+        return self._slack_s(number) > sessions.latency_s(renderer) or sessions.idle(renderer)
 
     def _ask(
         self, renderer: ModelAtScale, triplet: PlannedTriplet[SourceSlot], outputs: Mapping[float | None, int]
@@ -288,6 +310,7 @@ class OutputStream:
         assert session is not None
         middle, before, after = triplet.middle, triplet.before, triplet.after
         times = [time for time in outputs if time is not None]
+        alone = not session.in_flight
         try:
             answer = session.render(
                 Frame(middle.number, middle.slot),
@@ -302,13 +325,19 @@ class OutputStream:
         except ProtocolError:
             log.exception("request refused")
             return None
-        answer.add_done_callback(partial(self._measure, renderer, len(times)))
+        self._context.sessions.asked(renderer)
+        answer.add_done_callback(partial(self._measure, renderer, len(times), alone))
         return answer
 
-    def _measure(self, renderer: ModelAtScale, count: int, answer: asyncio.Future[RenderResult]) -> None:
-        if not answer.cancelled() and answer.exception() is None:
-            context, result = self._context, answer.result()
-            context.sessions.answered(renderer, result)
+    def _measure(self, renderer: ModelAtScale, count: int, alone: bool, answer: asyncio.Future[RenderResult]) -> None:
+        context = self._context
+        error = None if answer.cancelled() else answer.exception()
+        if isinstance(error, RenderFailed):
+            context.sessions.answered(renderer, None)
+            context.controller.failed(renderer)
+        elif not answer.cancelled() and error is None:
+            result = answer.result()
+            context.sessions.answered(renderer, result, alone=alone)
             # A network that takes longer than a worker is what sets the pace: there is one of it for all workers.
             link_ms = result.link_ms * context.workers_of(renderer)
             pace_ms = max(result.render_ms, link_ms)

@@ -33,6 +33,7 @@ from .card_messages import (
     Report,
     StreamChanged,
 )
+from .failures import remember_where
 from .shared import SharedFrames
 
 log = logging.getLogger("drba.server")
@@ -99,8 +100,10 @@ class CardServer:
         except DrbaError as raised:
             error = raised
         except Exception as raised:  # an engine may raise anything, and not all of it can be sent
-            log.exception("%s failed", type(asked.question).__name__)
+            if not isinstance(asked.question, RenderStream):  # of which the server logs one, with its place, not each
+                log.exception("%s failed", type(asked.question).__name__)
             error = ServerError(str(raised) or type(raised).__name__)
+            remember_where(error, raised)
         self.send(Answered(asked.number, error))
 
     def _do(self, question: Question) -> None:

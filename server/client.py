@@ -19,6 +19,7 @@ from engines.base import StreamSpec as StreamSpec
 from . import messages as m
 from .client_session import Frame as Frame
 from .client_session import Link
+from .client_session import RenderFailed as RenderFailed
 from .client_session import RenderResult as RenderResult
 from .client_session import RequestDropped as RequestDropped
 from .client_session import Session as Session
@@ -40,7 +41,9 @@ CONNECT_TIMEOUT_S = 10.0  # to find or start a server; starting takes 0.3 s on a
 EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
 OPEN_TIMEOUT_S = 120.0  # to load a model, with PyTorch from a slow disk
 RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0  # before another attempt to get a server back; doubled each time
+#: Before another attempt to get a server back; doubled each time. The film shows source frames meanwhile, so a server that dies
+#: again and again is waited for no longer than a viewer should be; starting one costs a third of a second.
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
 REMOTE_TIMEOUT_S = 2.0  # for a server of another machine to answer a new connection
 REMOTE_RETRY_S = 0.5  # between two attempts: the network may be back any moment
 STABLE_S = 10.0  # a server that lived so long did not die of what it was asked first
@@ -138,7 +141,7 @@ class Client:
         self._wake()
         try:
             await asyncio.wait_for(self._connected.wait(), timeout_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise ServerError(f"no server within {timeout_s:g} s: {self._why_not}") from None
 
     async def open_session(
@@ -167,6 +170,7 @@ class Client:
             self._stalled,
             self._throughput if self.remote else None,
             self._quiet,
+            self._give_up,
         )
         session = Session(self._session_ids, spec, pool, link, on_engine)
         self._sessions[session.id] = session
@@ -174,7 +178,7 @@ class Client:
             await asyncio.wait_for(asyncio.shield(session.open()), deadline.remaining_s)
         except BaseException as error:
             await session.close()
-            if isinstance(error, asyncio.TimeoutError):
+            if isinstance(error, TimeoutError):
                 raise ServerError(f"the session was not opened within {timeout_s:g} s") from None
             raise
         return session
@@ -235,19 +239,25 @@ class Client:
                 return welcome
         if not self._start:
             raise ServerError(f"no server answers at {self._endpoint}; start drba-server")
+        pause_s = 0.1
         while not deadline.passed:
             launched = Launched(self._command)
+            reconnected = Deadline(RELAUNCH_INTERVAL_S)
             # Exit status 0 means that it found another server, which is starting (then it answers soon) or ending (then
             # the next one started gets its place).
             while not deadline.passed and launched.exit_status is None:
                 if welcome := await connection.greet(deadline.at_most(0.05)):
                     return welcome
+                if reconnected.passed:  # whoever had the socket before may have taken the connection, and keeps it
+                    connection.reconnect()
+                    reconnected = Deadline(RELAUNCH_INTERVAL_S)
             if launched.exit_status:
                 line = launched.last_words()
                 raise ServerError(f"the server ended with status {launched.exit_status} while starting: {line}")
             busy = path is None or listening(str(path))
-            if welcome := await connection.greet(deadline.at_most(RELAUNCH_INTERVAL_S if busy else 0.1)):
+            if welcome := await connection.greet(deadline.at_most(RELAUNCH_INTERVAL_S if busy else pause_s)):
                 return welcome
+            pause_s = min(2 * pause_s, RELAUNCH_INTERVAL_S)
         if path is not None and listening(str(path)):
             raise ServerError(f"the server at {self._endpoint} is there but does not answer; kill it")
         raise ServerError(f"no server answers at {self._endpoint}, and none could be started in time; see its log")
@@ -303,6 +313,12 @@ class Client:
         self._why_not = reason
         for session in list(self._sessions.values()):
             session.lose(reason)
+
+    def _give_up(self, reason: str) -> None:
+        """Its workers hang, though it answers."""
+        if self._start and self._connection is not None and self.connected:
+            self._kill_server()
+            self._connection.give_up(reason)
 
     def _kill_server(self) -> None:
         """End a server that hangs: it holds the lock that its successor needs.

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from drba.errors import DrbaError, InputError, ModelError, ProtocolError, ServerError
+from drba.errors import DrbaError, InputError, ModelError, ServerError
 from engines.base import EngineState, StreamSpec
 
 from . import messages as m
+from .client_frames import ClientFrames
 from .deadline import Deadline
-from .frame_codec import RAW, decode, parts_per_frame, split
-from .known import KnownFrames
+from .frame_codec import RAW, split
 from .outgoing import Outgoing, Packed, Throughput, pack
 from .protocol import Buffer
 from .shared import FramePool
@@ -29,8 +29,8 @@ CLOSE_TIMEOUT_S = 2.0  # for the last answers, until which the server may still 
 
 @dataclass(frozen=True)
 class Link:
-    """What a session needs of its client: to send, to be opened again, to be forgotten, to know a hanging server.
-    `send_packed` (a thread makes the payloads) and `throughput` are there over a network."""
+    """What a session needs of its client: to send, to be opened again, to be forgotten, to know a server that hangs and be rid
+    of it. `send_packed` (a thread makes the payloads) and `throughput` are there over a network."""
 
     send: Callable[[m.Message, Sequence[Buffer]], None]
     send_packed: Callable[[m.Message, Callable[[], Packed], Callable[[Packed], None]], None] | None
@@ -39,10 +39,15 @@ class Link:
     stalled: Callable[[], bool]
     throughput: Throughput | None = None
     quiet: Callable[[], bool] = lambda: False
+    give_up: Callable[[str], None] = lambda reason: None
 
 
 class RequestDropped(ServerError):
     """The request was not rendered because its generation was cancelled or its session closed."""
+
+
+class RenderFailed(ServerError):
+    """The server is there, but its worker could not render the request."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,12 @@ class Session:
         self.spec = spec
         self.pool = pool
         self.state = EngineState(spec.model, spec.engine)
-        self.transport = ""
         self.generation = 0
         self._link = link
         self._on_engine = on_engine
         self._why_not = "the session is being opened"
         self._opening: asyncio.Future[None] | None = None
-        self._known: KnownFrames[None] = KnownFrames(1)
+        self._frames = ClientFrames(spec.layout, pool)
         self.outgoing: Outgoing | None = None  # over a network
         self._link_ms = 0.0  # of the newest request
         self._unpacking: set[asyncio.Task[None]] = set()
@@ -124,6 +128,10 @@ class Session:
     @property
     def engine(self) -> str:
         return self.state.engine
+
+    @property
+    def transport(self) -> str:
+        return self._frames.transport
 
     @property
     def ready(self) -> bool:
@@ -163,7 +171,7 @@ class Session:
                     if deadline.passed:
                         raise ServerError(f"the server did not answer within {timeout_s:g} s")
                     await asyncio.sleep(STALL_POLL_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise ServerError(f"the session was not ready within {timeout_s:g} s: {self._why_not}") from None
 
     def render(
@@ -230,6 +238,10 @@ class Session:
         if not self.ready and not self._closed:
             self._link.ask_reopen()
 
+    def give_up(self, reason: str) -> None:
+        """Have another server started in the place of this one, whose workers hang; nothing where it is another machine's."""
+        self._link.give_up(reason)
+
     def cancel(self, generation: int) -> None:
         """Drop the requests of generations below `generation`, which is that of requests from here on."""
         self.generation = max(self.generation, generation)
@@ -253,7 +265,7 @@ class Session:
             while self._pending:
                 self._settled.clear()
                 await asyncio.wait_for(self._settled.wait(), deadline.remaining_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass
         finally:
             await asyncio.gather(*self._unpacking, return_exceptions=True)
@@ -337,8 +349,7 @@ class Session:
             _fail(self._opening, ServerError(reason))
 
     def _opened(self, message: m.Opened) -> None:
-        self.transport = message.transport
-        self._known = KnownFrames(self.pool.slots if message.transport == "shared" else m.INLINE_FRAMES)
+        self._frames.opened(message.transport)
         throughput = self._link.throughput
         self.outgoing = None if throughput is None else Outgoing(throughput)
         self._ready.set()
@@ -364,21 +375,7 @@ class Session:
 
     def _transmit(self, pending: _Pending) -> None:
         """Send a request with the frames that the server lacks."""
-        inline = self.transport == "inline"
-        attached: list[tuple[int, int]] = []
-        frames: list[Buffer] = []
-        frame_bytes = self.spec.layout.frame_bytes
-        for number, slot in pending.slot_of.items():
-            if self._known.holds(number, None if inline else slot):
-                continue
-            self._known.put(number, None, slot=None if inline else slot)
-            attached.append((number, len(frames) if inline else slot))
-            if inline:
-                frames.append(self.pool.buffer(slot)[:frame_bytes])
-        if not inline:
-            self._known.forget_slots(pending.outputs)
-        output_slots = () if inline else pending.outputs
-        message = replace(pending.message, attached=tuple(attached), output_slots=output_slots)
+        message, frames = self._frames.attach(pending.message, pending.slot_of, pending.outputs)
         outgoing, send_packed = self.outgoing, self._link.send_packed
         if outgoing is None or send_packed is None or not frames:
             self._link.send(message, [part for frame in frames for part in split(frame)])
@@ -407,7 +404,7 @@ class Session:
             self._link.ask_reopen()
         else:
             for number in message.frames:
-                self._known.forget(number)
+                self._frames.known.forget(number)
             self._transmit(pending)
 
     def _rendered(self, message: m.Rendered, payloads: Sequence[memoryview]) -> None:
@@ -418,7 +415,7 @@ class Session:
             self._finish(message, None)
             return
         if message.encoding == RAW:
-            self._finish(message, self._take_frames(pending, message, payloads))
+            self._finish(message, self._frames.take(pending.outputs, message.encoding, payloads))
             return
         self.pool.retain(*pending.outputs)  # a thread writes to them, even if the request is settled meanwhile
         unpacking = asyncio.ensure_future(self._unpack(pending, message, payloads))
@@ -427,28 +424,10 @@ class Session:
 
     async def _unpack(self, pending: _Pending, message: m.Rendered, payloads: Sequence[memoryview]) -> None:
         try:
-            error = await asyncio.to_thread(self._take_frames, pending, message, payloads)
+            error = await asyncio.to_thread(self._frames.take, pending.outputs, message.encoding, payloads)
         finally:
             self.pool.release(*pending.outputs)
         self._finish(message, error)
-
-    def _take_frames(
-        self, pending: _Pending, message: m.Rendered, payloads: Sequence[memoryview]
-    ) -> ServerError | None:
-        """Put an answer's frames into their slots; the error if they are none."""
-        layout, frames = self.spec.layout, pending.outputs if self.transport == "inline" else ()
-        count = parts_per_frame(layout.frame_bytes)
-        if len(payloads) != count * len(frames):
-            return ServerError(
-                f"the server sent {len(payloads)} payloads, expected {count} for each of {len(frames)} frames"
-            )
-        try:
-            for place, slot in enumerate(frames):
-                parts = payloads[place * count : (place + 1) * count]
-                decode(parts, message.encoding, layout, self.pool.buffer(slot)[: layout.frame_bytes])
-        except ProtocolError as error:
-            return ServerError(f"the server sent a frame that cannot be read: {error}")
-        return None
 
     def _finish(self, message: m.Rendered, error: ServerError | None) -> None:
         pending = self._settle(message.request)
@@ -474,8 +453,8 @@ class Session:
 
 
 def _error(message: m.Failure) -> DrbaError:
-    kind = {m.FailureCode.MODEL: ModelError, m.FailureCode.INPUT: InputError}.get(message.code, ServerError)
-    return kind(message.message)
+    kinds = {m.FailureCode.MODEL: ModelError, m.FailureCode.INPUT: InputError, m.FailureCode.RENDER: RenderFailed}
+    return kinds.get(message.code, ServerError)(message.message)
 
 
 def _fail(answer: asyncio.Future[RenderResult] | asyncio.Future[None], error: Exception) -> None:

@@ -61,6 +61,7 @@ class Connection:
         self.local_pid: int | None = None  # of the server, if it is on this machine, by the kernel's word
         self.unanswered_beats = 0
         self._quiet_until_s = float("-inf")
+        self._endpoint = endpoint
         self._on_message, self._on_stalled, self._on_lost = on_message, on_stalled, on_lost
         self._welcomed = asyncio.Event()
         self._ended = False
@@ -111,9 +112,15 @@ class Connection:
         deadline = Deadline(timeout_s)
         while self.welcome is None and not deadline.passed:
             self.send(Hello())  # again and again: an earlier one may have gone to a server that was just ending
-            with contextlib.suppress(asyncio.TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._welcomed.wait(), deadline.at_most(GREETING_INTERVAL_S))
         return self.welcome
+
+    def reconnect(self) -> None:
+        """Connect anew, to whoever listens now; only before there was a Welcome."""
+        if self.welcome is None and not self._ended:
+            self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
 
     def send(self, message: Message, payloads: Sequence[Buffer] = ()) -> None:
         """Queue a message; the order of calls is kept. Payloads must not change until the message is answered."""
@@ -150,6 +157,10 @@ class Connection:
     def _sent(self, sent: asyncio.Future[Any]) -> None:
         if not sent.cancelled() and (error := sent.exception()) is not None:
             self._end(f"sending failed: {error}")
+
+    def give_up(self, reason: str) -> None:
+        """The server is of no use any more: `on_lost` is called."""
+        self._end(reason)
 
     def _end(self, reason: str) -> None:
         if not self._ended:

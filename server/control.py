@@ -14,7 +14,7 @@ from engines.base import MEASURING
 from .curve import secure_client
 from .deadline import Deadline
 from .keys import TCP, RemoteServer, identity
-from .messages import Goodbye, Message, Status, StatusReport, Stop
+from .messages import Goodbye, Message, SessionReport, Status, StatusReport, Stop
 from .protocol import parse_reply, serialize
 from .runtime import default_endpoint, socket_path
 
@@ -53,14 +53,20 @@ def describe_status(report: StatusReport | None) -> str:
     for session in report.sessions:
         size = f"{session.width}x{session.height} {session.pixel_format}"
         work = f"{session.rendered} rendered at {session.render_ms:.1f} ms, {session.queued} waiting"
-        made = f"{session.model} on {session.engine} ({session.transport})"
-        if session.card:
-            made += f", card {session.card}"
-        if session.building:
-            measuring = session.building == MEASURING
-            made += ", measuring networks" if measuring else f", building {session.building} {session.progress:.0%}"
+        made = f"{made_by(session)} ({session.transport})"
         lines.append(f"  session {session.session} of process {session.pid or '?'}: {size}, {made}, {work}")
     return "\n".join(lines)
+
+
+def made_by(session: SessionReport) -> str:
+    """What draws a session's frames, for people."""
+    made = f"{session.model} on {session.engine}"
+    if session.card:
+        made += f", card {session.card}"
+    if session.building:
+        measuring = session.building == MEASURING
+        made += ", measuring networks" if measuring else f", building {session.building} {session.progress:.0%}"
+    return made
 
 
 def _ask(

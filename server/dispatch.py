@@ -19,6 +19,7 @@ from . import messages as m
 from .backlog import Sending
 from .cards import Cards
 from .deadline import Deadline
+from .failures import where
 from .peers import Peer
 from .protocol import Buffer, MalformedMessage
 from .scheduler import Submitted
@@ -31,6 +32,7 @@ log = logging.getLogger("drba.server")
 #: What another machine may name: models and engines of the registries, nothing that could be a path.
 REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MODELS_AGE_S = 1.0
+WORKS_S = 2.0  # without a failed request, after which a session's renderer is said to work again
 STUCK_TIMEOUT_S = 1.0  # for workers after the processes that they waited for were ended
 
 OpenRenderer = Callable[[StreamSpec], StreamRenderer]
@@ -338,9 +340,14 @@ class Dispatcher:
         if result.error is not None:
             self.counts.failed += 1
             session.failed += 1
-            line = f"rendering failed: {result.error or type(result.error).__name__}"
+            session.failing += 1
+            session.failed_s = time.monotonic()
+            line = f"rendering failed: {str(result.error) or type(result.error).__name__}"
+            if session.failing == 1:  # once until it works again: a film asks a hundred times a second
+                log.error("session %d of client %s: %s (%s)", session.id, peer, line, where(result.error))
             self._fail(peer, job.request, m.FailureCode.RENDER, line)
             return
+        self._renders_again(session)
         self.counts.rendered += 1
         session.rendered += 1
         session.render_ms_sum += result.render_ms
@@ -355,6 +362,14 @@ class Dispatcher:
             backlog.sending(packed.bytes, sending)
         if outgoing is not None:
             outgoing.sent((request.session, request.request), packed)
+
+    def _renders_again(self, session: ServerSession) -> None:
+        """Said when nothing has failed for a while: what fails now and then is one fault, not many."""
+        if session.failing and time.monotonic() - session.failed_s > WORKS_S:
+            log.info(
+                "session %d of client %s renders again, %d requests failed", session.id, session.peer, session.failing
+            )
+            session.failing = 0
 
     def stop(self, timeout_s: float) -> bool:
         """End all sessions, wait for the workers and answer what they have done; False if one does not come back."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from drba.errors import ServerError
 
-from .logs import SERVER_STDERR, log_path, private_opener
+from .logs import SERVER_STDERR, is_full, log_path, private_opener
 
 STDERR_BYTES = 64 << 10  # what is kept of a server's crash output before the file starts anew
 _children: list[subprocess.Popen[bytes]] = []  # kept so that they are reaped, and not complained about, when they end
@@ -32,14 +34,12 @@ class Launched:
         root = str(Path(__file__).resolve().parent.parent)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
         try:
-            with open(self._stderr_path, "ab", opener=private_opener) as stderr:
-                if stderr.tell() > STDERR_BYTES:
-                    stderr.truncate(0)
+            with _open_stderr(self._stderr_path) as stderr:
                 self._stderr_start = stderr.tell()
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
-                    stdout=stderr,
+                    stdout=subprocess.DEVNULL,  # that another one is running: one of many may say so
                     stderr=stderr,
                     start_new_session=True,
                     cwd="/",  # not the film's folder: Python would look for modules there, and its disk be kept busy
@@ -56,10 +56,24 @@ class Launched:
 
     def last_words(self) -> str:
         """The last line it wrote to stderr, for an error message."""
-        with open(self._stderr_path, "rb") as file:
+        lines: list[str] = []
+        with contextlib.suppress(OSError), open(self._stderr_path, "rb") as file:
             file.seek(self._stderr_start)
             lines = file.read(STDERR_BYTES).decode(errors="replace").strip().splitlines()
         return f"{lines[-1] if lines else 'no message'} (see {self._stderr_path})"
+
+
+def _open_stderr(path: Path) -> BinaryIO:
+    """To append to; where the disk is full, what would be written there is lost, and the server starts all the same."""
+    try:
+        file = open(path, "ab", opener=private_opener)  # noqa: SIM115
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return open(os.devnull, "ab")
+    if file.tell() > STDERR_BYTES:
+        file.truncate(0)
+    return file
 
 
 def reap() -> None:

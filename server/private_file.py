@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from drba.errors import ServerError
+from drba.ownership import foreign_status
+from drba.whole_files import write_whole
 
 MAX_BYTES = 1 << 20
 
@@ -28,15 +29,8 @@ def read_private(path: Path) -> bytes | None:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise ServerError(f"{path} is no file; remove it, and pair again")
-        if found.st_uid != os.getuid():
-            raise ServerError(
-                f"file {path} belongs to user {found.st_uid}, expected {os.getuid()}; remove it, and pair again"
-            )
-        if found.st_mode & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
-            raise ServerError(
-                f"file {path} has mode {mode:04o}, expected 0600: others may have its keys; remove it, and pair again"
-            )
+        if why := foreign_status(found, private=True):
+            raise ServerError(f"file {path} {why}: others may have its keys; remove it, and pair again")
         return file.read(MAX_BYTES)
 
 
@@ -44,17 +38,7 @@ def write_private(path: Path, content: bytes) -> None:
     """All of it under this name, with mode 0600, or nothing. A link of that name is replaced, not followed. ServerError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600, and new: no link is followed
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(fd)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        write_whole(path, content, 0o600)
     except OSError as error:
         raise ServerError(f"file {path} cannot be written: {error.strerror}; check the folder's permissions") from error
 

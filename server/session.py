@@ -50,6 +50,8 @@ class ServerSession:
         self.ready = False  # which the I/O thread knows from here on
         self.told: EngineState | None = None  # what the client knows of the engine
         self.rendered = self.dropped = self.failed = 0
+        self.failing = 0  # requests that failed since its renderer was last known to work, the newest one at `failed_s`
+        self.failed_s = 0.0
         self.render_ms_sum = 0.0
         self.memory = memory
         # Over a network only: between processes of one machine nothing is faster than the bytes themselves.

@@ -9,6 +9,7 @@ Where there is no memfd (not Linux) the pool is ordinary memory and frames trave
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import stat
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from drba.errors import ProtocolError
+from drba.errors import ProtocolError, ServerError
 from drba.pixels import FrameLayout, Plane
 
 from .messages import MAX_SLOT_BYTES, MAX_SLOTS, SharedMemory
@@ -31,6 +32,8 @@ try:
 except (ImportError, AttributeError):  # not Linux: neither memfd nor seals
     _REQUIRED_SEALS = _SEALS = 0
 
+log = logging.getLogger(__name__)
+
 _ALIGNMENT = mmap.PAGESIZE  # slots begin on pages, so planes are aligned for SIMD and for pinning by a device
 
 
@@ -42,7 +45,8 @@ class FramePool:
     """
 
     def __init__(self, frame_bytes: int, slots: int, *, shared: bool = True) -> None:
-        """`frame_bytes` at least 1, `slots` 1..1024; memory is taken from the system when a slot is first written."""
+        """`frame_bytes` at least 1, `slots` 1..1024; memory is taken from the system when a slot is first written. ServerError
+        where it has not even the addresses for them."""
         slot_bytes = -(-frame_bytes // _ALIGNMENT) * _ALIGNMENT
         if not 1 <= slots <= MAX_SLOTS or not 1 <= slot_bytes <= MAX_SLOT_BYTES:
             limits = f"1..{MAX_SLOTS} slots of 1..{MAX_SLOT_BYTES} bytes"
@@ -50,7 +54,15 @@ class FramePool:
         self.slots = slots
         self.slot_bytes = slot_bytes
         self._fd = _create_memory_file(slots * slot_bytes) if shared and _SEALS else None
-        self._map = mmap.mmap(-1 if self._fd is None else self._fd, slots * slot_bytes)
+        try:
+            self._map = mmap.mmap(-1 if self._fd is None else self._fd, slots * slot_bytes)
+        except OSError as error:
+            if self._fd is not None:
+                os.close(self._fd)
+            size = f"{slots} frames of {slot_bytes >> 10} KiB"
+            raise ServerError(
+                f"no memory for {size}: {error.strerror}; close other programs, or play a smaller film"
+            ) from error
         self._free = list(range(slots))
         self._counts = [0] * slots
         self._changed = threading.Condition()
@@ -128,16 +140,22 @@ def _create_memory_file(size_bytes: int) -> int | None:
 
     try:
         fd = os.memfd_create("drba-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except OSError:
+    except OSError as error:
+        _say_none(error)
         return None
     try:
         os.fchmod(fd, stat.S_IRUSR | stat.S_IWUSR)
         os.ftruncate(fd, size_bytes)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError:
+    except OSError as error:
         os.close(fd)
+        _say_none(error)
         return None
     return fd
+
+
+def _say_none(error: OSError) -> None:
+    log.warning("no shared memory (%s): frames travel in messages, which is slower", error.strerror)
 
 
 class SharedFrames:

@@ -131,7 +131,6 @@ def _run_job(job: RenderJob) -> JobResult:
     try:
         packed = job.run()
     except Exception as raised:  # an engine may raise anything, and the other sessions must not feel it
-        log.exception("session %d, request %d failed", job.session.id, job.request.request)
         error = raised
     return JobResult(job, packed, error, (time.perf_counter() - start_s) * 1000)
 

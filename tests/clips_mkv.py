@@ -26,8 +26,14 @@ def two_editions(folder: Path) -> Path:
     """The whole film, and from its second second on by ordered chapters."""
     path = folder / "editions.mkv"
     _ffmpeg("-i", str(clips.standard(folder).path), "-reserve_index_space", str(RESERVED_BYTES), str(path))
+    put_chapters(path, edition(1, 0, 4, ordered=False) + edition(2, 1, 3, ordered=True))
+    return path
+
+
+def put_chapters(path: Path, editions: bytes) -> None:
+    """Write the editions into the space that a file has reserved for its index."""
     data = path.read_bytes()
-    chapters = _element(CHAPTERS, _edition(1, 0, 4, ordered=False) + _edition(2, 1, 3, ordered=True))
+    chapters = _element(CHAPTERS, editions)
     # The muxer has left a Void element behind its index: 1 byte for the id, 8 for the size.
     at = data.rindex(bytes([VOID, 0x01]), 0, RESERVED_BYTES)
     void_bytes = 9 + int.from_bytes(data[at + 2 : at + 9], "big")
@@ -35,16 +41,16 @@ def two_editions(folder: Path) -> Path:
     assert rest > 0, "the Void element is too small"
     filled = chapters + bytes([VOID, 0x01]) + rest.to_bytes(7, "big") + bytes(rest)
     path.write_bytes(data[:at] + filled + data[at + void_bytes :])
-    return path
 
 
-def _edition(number: int, start_s: int, end_s: int, *, ordered: bool) -> bytes:
+def edition(number: int, start_s: float, end_s: float, *, ordered: bool) -> bytes:
+    """One edition with one chapter; the first one is the default."""
     atom = _number(ATOM_UID, number) + _number(ATOM_START, start_s * 10**9) + _number(ATOM_END, end_s * 10**9)
     flags = _number(EDITION_DEFAULT, number == 1) + _number(EDITION_ORDERED, ordered)
     return _element(EDITION, _number(EDITION_UID, number) + flags + _element(ATOM, atom))
 
 
-def _number(identifier: int, value: int) -> bytes:
+def _number(identifier: int, value: float) -> bytes:
     return _element(identifier, int(value).to_bytes(8, "big"))
 
 

@@ -11,6 +11,13 @@ import pytest
 from server.client import stop_server
 
 
+def pytest_configure() -> None:
+    """Of several processes each has one core: also for what they start."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+            os.environ.setdefault(name, "1")
+
+
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where generated clips are kept for the whole run."""

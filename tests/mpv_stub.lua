@@ -67,6 +67,11 @@ function stub.load(changes)
         register_script_message = function(name, fn) world.messages[name] = fn end,
         register_event = function(name, fn) world.events[name] = fn end,
         observe_property = function(name, _, fn) world.observers[name] = fn end,
+        command = function(text)
+            world.commands[#world.commands + 1] = text
+            local vid = text:match("set vid (%d+)")
+            if vid then set("vid", tonumber(vid)) end
+        end,
         commandv = function(...)
             world.commands[#world.commands + 1] = table.concat({...}, " ")
         end,
@@ -78,7 +83,9 @@ function stub.load(changes)
         end,
         command_native_async = function(command, fn)
             world.async[#world.async + 1] = {command = command, done = fn}
+            return command
         end,
+        abort_async_command = function(handle) world.aborted = handle end,
         add_timeout = function(seconds, fn)
             local timer = {at = world.now + seconds, fn = fn}
             function timer:kill() self.dead = true end

@@ -247,6 +247,28 @@ test("a film begins as the key has left it, another one by the options", functio
     os.execute("rm -r '" .. folder .. "'")
 end)
 
+test("a full disk leaves what was remembered", function()
+    local changes, folder = with_memory()
+    local _, world = begins(changes)
+    world.keys.toggle.fn()
+    local open = io.open
+    for _, fails in ipairs({"write", "close"}) do
+        _, world = begins(changes)
+        io.open = function(path, how)   -- luacheck: ignore 122
+            if how ~= "w" then return open(path, how) end
+            local file = {write = function() return fails ~= "write" end, close = function() return fails ~= "close" end}
+            open(path, how):close()
+            return file
+        end
+        world.keys.toggle.fn()
+        io.open = open   -- luacheck: ignore 122
+        contains(world.log[#world.log], "cannot write")
+        equal((begins(changes)), true, "as it was left on")
+        equal(open(folder .. "/drba-films.txt.new"), nil, "a half file")
+    end
+    os.execute("rm -r '" .. folder .. "'")
+end)
+
 test("what a profile or another script says is not remembered", function()
     local changes, folder = with_memory()
     local _, world = begins(changes)
@@ -280,6 +302,85 @@ test("a bridge that dies leaves mpv as it was, and a new one is started", functi
     equal(#world.properties["watch-later-options"], 2)
     assert(world.ran("video-remove 2"))
     equal(#world.async, started + 1, "a new bridge")
+end)
+
+-- Beats pass, one of them answered or not.
+local function beats(world, count, answered)
+    for _ = 1, count do
+        world.pass(0.25)
+        if answered then world.tell("beat", {}) end
+    end
+end
+
+test("a bridge that hangs gives way to the film's own picture until it answers", function()
+    local _, world = playing()
+    beats(world, 20, true)
+    equal(world.properties.vid, 2, "it answers")
+    beats(world, 3, false)
+    equal(world.properties.vid, 2, "three beats may be late")
+    beats(world, 1, false)
+    equal(world.properties.vid, 1)
+    contains(world.log[#world.log], "the bridge does not answer")
+    beats(world, 10, false)
+    equal(world.ran("video-remove"), nil, "its track stays")
+    equal(world.aborted, nil)
+    local said = #world.log
+    world.tell("beat", {})
+    equal(world.properties.vid, 2)
+    beats(world, 20, true)
+    equal(world.properties.vid, 2)
+    equal(#world.log, said)
+end)
+
+test("a bridge that hangs for ten seconds is ended, and a new one is started", function()
+    local _, world = playing()
+    local started = #world.async
+    beats(world, 40, false)
+    equal(world.aborted, world.async[1].command)
+    world.async[1].done(true, {status = 0, killed_by_us = true, stderr = ""})
+    assert(world.ran("video-remove 2"))
+    equal(#world.async, started + 1)
+    equal(world.properties.vid, 1)
+end)
+
+test("switched off while the bridge hangs, it stays off", function()
+    local _, world = playing()
+    beats(world, 8, false)
+    world.keys.toggle.fn()
+    beats(world, 8, true)
+    equal(world.properties.vid, 1)
+    world.keys.toggle.fn()
+    equal(world.properties.vid, 2, "and on again at once")
+end)
+
+test("a film that is left while the bridge hangs is forgotten", function()
+    local _, world = playing()
+    beats(world, 8, false)
+    world.events["end-file"]()
+    beats(world, 50, false)
+    equal(world.aborted, nil)
+end)
+
+test("bridges that have drawn something are replaced whenever they die, others three times a minute", function()
+    for draws, restarts in pairs({[true] = 20, [false] = 3}) do
+        local _, world = playing()
+        for number = 1, restarts + 1 do
+            world.async[#world.async - 1].done(true, {status = -9, stderr = ""})
+            local again = (world.async[#world.async].command.args or {})[2] == "bridge"
+            equal(again, draws or number <= restarts, "restart " .. number)
+            if not again then break end
+            table.remove(world.properties["track-list"])
+            world.tell("ready", {log = "/state/bridge.log"})
+            local id, url = tostring(number + 1), "http://x/" .. number + 1
+            world.tell("opened", {id = id, url = url, source_fps = 24, output_fps = 48, level = "flow"})
+            table.insert(world.properties["track-list"],
+                {type = "video", id = 2, external = true, ["external-filename"] = url})
+            world.async[#world.async].done(true)
+            world.properties["time-pos"] = number
+            if draws then world.tell("interpolating", {id = id, time_s = 0, level = "flow"}) end
+            world.pass(1)
+        end
+    end
 end)
 
 test("a bridge that gives up is not started again; the reason and its log are shown", function()
@@ -319,6 +420,32 @@ test("an answer to an older request is nobody's", function()
     local before = #world.async
     world.tell("opened", {id = "0", url = "http://x/0", source_fps = 24, output_fps = 48})
     equal(#world.async, before)
+end)
+
+test("where the film changes its own track takes over, and behind that DRBA begins anew as the film is there", function()
+    local _, world = playing()
+    local lost = {id = "1", time_s = 10.0, reason = "the picture changes", again = true}
+    equal(world.properties.vid, 2)
+    world.properties["time-pos"] = 9.9
+    world.tell("lost", lost)
+    equal(world.properties.vid, 1)
+    local before = #world.commands
+    world.observers["time-pos"]()
+    equal(#world.commands, before)
+    world.properties["time-pos"] = 10.1
+    world.observers["time-pos"]()
+    contains(world.commands[#world.commands], '"at_s":10.1')
+end)
+
+test("a film whose times go back, or that changes too often, is left to mpv with one line", function()
+    local _, world = playing()
+    world.tell("lost", {id = "1", time_s = 10.0, reason = "the film's times jump back", again = false})
+    equal(world.properties.vid, 1)
+    equal(world.last_shown(), "DRBA off: the film's times jump back, which it cannot follow")
+    world.properties["time-pos"] = 20.0
+    local before = #world.commands
+    world.observers["time-pos"]()
+    equal(#world.commands, before)
 end)
 
 test("levels by hand go round, and the screen says what they mean now", function()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -203,6 +204,18 @@ def killed(number: int, answers: Connection) -> None:
 )
 def test_a_process_that_dies_leaves_what_it_had_sent_and_a_reason(number: int, reason: str) -> None:
     assert in_process(killed, number) == {"floor_ms": 1.0, "failed": reason}
+
+
+def test_ctrl_c_waits_until_a_process_is_started_whichever_thread_takes_it() -> None:
+    end, reached = threading.Event(), False
+    other = threading.Thread(target=end.wait)
+    other.start()
+    with pytest.raises(KeyboardInterrupt), bench_matrix._interrupts_kept_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = True
+    end.set()
+    other.join()
+    assert reached
 
 
 def test_the_better_of_two_peaks_counts() -> None:

@@ -195,6 +195,7 @@ def late_frames(mpv: Mpv) -> int:
     return int(json.loads(mpv.wait_for(told))["late_frames"])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("place", ["one card"], indirect=True)
 def test_mpv_shows_a_build_sparingly_and_drops_nothing_when_it_is_done(
     place: Place, build: BuildPipe, clip_folder: Path

@@ -20,6 +20,8 @@ from test_mpv import slack
 
 from player.report import percentile
 
+pytestmark = pytest.mark.alone
+
 CORES = os.cpu_count() or 1
 HOG_S = 5.0
 

@@ -140,6 +140,7 @@ def test_memory_does_not_grow_over_300_frames(models: None) -> None:
     renderer.close()
 
 
+@pytest.mark.alone
 def test_threads_render_the_same_and_faster_than_one(models: None) -> None:
     frames = film(80)
     alone, shared = opened(), opened()

@@ -88,14 +88,14 @@ EngineCache(pathlib.Path({str(cache.folder)!r})).put({OTHER!r}, b"half" * 1000)
 def test_between_its_two_files_an_entry_is_not_there(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manifest is written last: contents alone, or new contents beside an old manifest, are nothing."""
     cache.put(KEY, b"before")
-    write = engine_cache._write
+    write = engine_cache.write_whole
 
-    def only_contents(path: Path, content: bytes) -> None:
+    def only_contents(path: Path, content: bytes, mode: int) -> None:
         if path.suffix == ".json":
             raise KeyboardInterrupt
-        write(path, content)
+        write(path, content, mode)
 
-    monkeypatch.setattr(engine_cache, "_write", only_contents)
+    monkeypatch.setattr(engine_cache, "write_whole", only_contents)
     for key in (KEY, OTHER):
         with pytest.raises(KeyboardInterrupt):
             cache.put(key, b"after")

@@ -22,6 +22,8 @@ from player.playhead import Playhead
 from player.rates import output_rate
 from player.source import VideoSource, carried_format
 
+pytestmark = pytest.mark.alone  # its films are read as fast as the machine can
+
 
 @pytest.mark.parametrize("name", clips.COLOUR_VARIANTS)
 def test_output_frames_at_source_times_are_the_source_frames(name: str, clip_folder: Path) -> None:

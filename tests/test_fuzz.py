@@ -155,6 +155,7 @@ def test_more_connections_than_usual_files_do_not_end_the_server() -> None:
         assert status is not None and status.pid == server.pid
 
 
+@pytest.mark.alone
 def test_a_film_has_no_late_frame_while_the_server_is_under_fire(clip_folder: Path) -> None:
     clip = clips.cached(clip_folder, "half.mkv", replace(clips.SMALL, seconds=30))
 
@@ -190,6 +191,7 @@ def test_a_film_has_no_late_frame_while_the_server_is_under_fire(clip_folder: Pa
         assert place.log.count("WARNING") < 300, "one line a client, not one a message"
 
 
+@pytest.mark.alone
 def test_a_film_is_read_unchanged_while_the_bridge_is_under_fire(clip_folder: Path) -> None:
     clip = clips.standard(clip_folder)
 

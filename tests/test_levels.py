@@ -155,6 +155,7 @@ class Player:
         self.film_s = self.position_s = 0.0
         self.late = self.starved = 0
         self.missing: set[ModelAtScale] = set()
+        self.broken: set[ModelAtScale] = set()  # fail at every request
         self.shares: dict[str, float] = {}
         self._began_s = self.now_s
         self._rng = random.Random(1)
@@ -210,12 +211,20 @@ class Player:
         level = controller.level
         interval_s = self._intervals[self._triplets % len(self._intervals)]
         self._triplets += 1
-        if (renderer := controller.probe(self.can)) is not None:
+        renderer = controller.probe(self.can)
+        if renderer in self.broken:
+            controller.failed(renderer)
+        elif renderer is not None:
             cheapest = next(level for level in reversed(controller.levels) if level.renderer == renderer)
             self._rendered(cheapest, self._cost(cheapest))
         late = False
         self.wait(0.002)
-        if level.renderer is not None:
+        if controller.failing:  # nothing is read ahead that would stay without in-betweens
+            self.wait(max(0.0, (self.film_s - self.position_s - 0.5) / self.speed))
+        if level.renderer in self.broken:
+            controller.failed(level.renderer)
+            late = True
+        elif level.renderer is not None:
             cost_ms = self._cost(level)
             slack_s = (self.film_s - self.position_s - controller.lead.reserve_s) / self.speed
             late = not self.paused and slack_s < cost_ms / 1000
@@ -232,6 +241,38 @@ class Player:
 def hog(from_s: float, until_s: float, times: float) -> Callable[[float, Level], float]:
     """Something that makes everything `times` as slow for a while."""
     return lambda now_s, level: times if from_s <= now_s < until_s else 1.0
+
+
+@pytest.mark.parametrize("failing_s", [0.5, 5.0, 60.0])
+@pytest.mark.parametrize("broken", [{RIFE}, {RIFE, RIFE_COARSE}, {RIFE, RIFE_COARSE, FLOW, COARSE}], ids=len)
+def test_rendering_that_fails_is_no_slowness_and_is_over_when_it_is_over(
+    broken: set[ModelAtScale], failing_s: float
+) -> None:
+    player = Player(levels("rife-4.26", 60, HD), {RIFE: 9.0, RIFE_COARSE: 4.0, FLOW: 20.0, COARSE: 15.0}, buffer_s=1.9)
+    assert player.play(20) == "rife-4.26"
+    player.broken = broken
+    player.play(failing_s)
+    if failing_s > 2:
+        renderer = player.controller.level.renderer
+        assert renderer not in broken, "what still works draws"
+        assert "fails" in player.controller.changes[-1].why
+    player.broken = set()
+    player.play(1.5)
+    assert player.level == "rife-4.26" and player.starved == 0
+    late = player.late
+    assert player.play(30) == "rife-4.26" and player.late == late
+
+
+def test_a_renderer_that_works_only_for_moments_is_left_alone_longer_and_longer() -> None:
+    player = Player(levels("rife-4.26", 60, HD), GPU, buffer_s=1.9)
+    player.play(20)
+    for _ in range(60):
+        player.broken = {RIFE, RIFE_COARSE}
+        player.play(1.0)
+        player.broken = set()
+        player.play(1.0)
+    changes = [change for change in player.controller.changes if change.at > player.now_s - 60]
+    assert len(changes) <= 8 and player.starved == 0
 
 
 GPU = {RIFE: 9.0, RIFE_COARSE: 4.0, FLOW: 20.0, COARSE: 15.0}

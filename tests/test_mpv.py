@@ -67,6 +67,7 @@ def test_the_key_turns_it_on_and_off(film: Path) -> None:
         assert mpv.get("vf") == []
 
 
+@pytest.mark.alone
 def test_toggling_keeps_position_and_sync(film: Path) -> None:
     with Mpv([film], script_opts=TWICE) as mpv:
         turn_on(mpv)
@@ -113,6 +114,7 @@ def test_screenshots_are_identical_with_drba_on_and_off(name: str, clip_folder: 
         assert len({image.tobytes() for image in without}) == len(times)
 
 
+@pytest.mark.alone
 def test_seeks_are_about_as_fast_as_without(film: Path) -> None:
     rng = random.Random(2)
     places = [rng.uniform(0, 28) for _ in range(20)]
@@ -131,6 +133,7 @@ def test_seeks_are_about_as_fast_as_without(film: Path) -> None:
     assert max(took[True]) < 0.8 * slack()
 
 
+@pytest.mark.alone
 def test_playing_to_the_end_drops_nothing_and_ends(clip_folder: Path) -> None:
     clip = clips.with_cut(clip_folder)
     with Mpv([clip.path], "--idle=yes", script_opts={**TWICE, "drba-auto": "always"}) as mpv:
@@ -214,6 +217,7 @@ def test_the_film_plays_on_when_the_bridge_is_killed_and_in_betweens_come_back(f
         assert mpv.get("track-list/count") == 3  # the dead bridge's track is gone
 
 
+@pytest.mark.alone
 def test_the_film_plays_on_when_the_server_is_killed(film: Path) -> None:
     with Mpv([film], script_opts={**TWICE, "drba-auto": "always"}) as mpv:
         mpv.wait_log("DRBA on")
@@ -251,6 +255,7 @@ def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     stop_server()
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("own_server")
 def test_a_network_plays_like_the_flow_model(clip_folder: Path) -> None:
     """With weights by rule: what it draws means nothing, that it is drawn, shown and in sync does. (Not that mpv drops
@@ -289,6 +294,7 @@ def nothing_left() -> Iterator[None]:
     wait_until(lambda: leftovers() <= before)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["quit", "kill"])
 @pytest.mark.usefixtures("nothing_left")
 def test_nothing_is_left_behind(how: str, film: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from cuda_host import HostLauncher
 from torch import Tensor
 
-from drba.errors import ModelError
+from drba.errors import EngineError, ModelError
 from drba.models import find
 from drba.networks import kernels
 from drba.networks.interpolator import Interpolator
@@ -190,6 +190,58 @@ def test_a_part_that_fails_ends_only_its_own_triplet() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         rendered(renderer, triplet(frames, 1))
     assert_same(rendered(renderer, triplet(frames, 2)), expected)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda picture: picture.index_fill(-1, torch.tensor([7]), torch.nan), "values that are no numbers"),
+        (lambda picture: picture.index_fill(-2, torch.tensor([3]), -torch.inf), "values that are no numbers"),
+        (lambda picture: picture[..., :30, :], r"picture is 3x30x\d+, expected 3x62x94 or larger"),
+        (lambda picture: picture[:, :1], r"picture is 1x\d+x\d+, expected 3x62x94"),
+    ],
+    ids=["NaN", "infinite", "too small", "grey"],
+)
+def test_a_picture_that_is_none_is_an_error_and_the_next_one_is_right(
+    made: Callable[[Tensor], Tensor], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, renderer = film(4), opened()
+    expected = rendered(renderer, triplet(frames, 2))
+    network, staged = interpolator(renderer), renderer._lanes.staged_bytes
+    with monkeypatch.context() as broken:
+        between = network.between
+        broken.setattr(network, "between", lambda *inputs: [made(picture) for picture in between(*inputs)])
+        for _ in range(3):
+            with pytest.raises(EngineError, match=words):
+                rendered(renderer, triplet(frames, 1))
+    assert_same(rendered(renderer, triplet(frames, 2)), expected)
+    assert renderer._lanes.staged_bytes <= staged + 2 * LAYOUT.frame_bytes
+
+
+def test_without_memory_on_the_device_it_tries_once_more_without_what_can_be_made_anew() -> None:
+    frames, renderer = film(4), opened()
+    expected = rendered(renderer, triplet(frames, 1))
+    network = interpolator(renderer)
+    failures, kept = [0, 0], []
+
+    def full(*inputs: Tensor) -> tuple[Tensor, ...]:
+        kept.append(sum(frame.known is not None for frame in renderer._frames._frames.values()))
+        if failures[0]:
+            failures[0] -= 1
+            failures[1] += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return network.parts["render"](*inputs)
+
+    renderer.use(network.with_parts({"render": full}))
+    rendered(renderer, triplet(frames, 2))
+    kept.clear()
+    failures[0] = 1
+    assert_same(rendered(renderer, triplet(frames, 1)), expected)
+    assert failures == [0, 1] and kept[0] > kept[1] == 3, "what other triplets had left is given up"
+    failures[0] = 2
+    with pytest.raises(torch.OutOfMemoryError):
+        rendered(renderer, triplet(frames, 1))
+    assert_same(rendered(renderer, triplet(frames, 1)), expected)
 
 
 def test_closing_lets_what_runs_come_to_its_end_and_frees_everything() -> None:

@@ -298,7 +298,7 @@ def test_size_multiples_follow_the_flow_scale(multiple: int, scale: float, expec
 )
 def test_half_precision_stays_within_40_db(model: str, kind: str) -> None:
     # Small, because a CPU without bfloat16 instructions is ten times slower with it.
-    source = [frame[..., :64, :128].contiguous() for frame in frames(f"{kind}/frames")[:3]]
+    source = [frame[..., :64, 64:128].contiguous() for frame in frames(f"{kind}/frames")[:3]]
     exact, _ = interpolator(model).triplet(*source, [1.3])
     half, _ = interpolator(model, dtype="bfloat16").triplet(*source, [1.3])
     assert psnr(exact[0], half[0]) > 40
@@ -368,7 +368,7 @@ def test_one_sided_maps_are_those_of_the_algorithm() -> None:
 
 
 def test_importing_drba_imports_no_torch_and_is_quick() -> None:
-    code = "import sys, time; t = time.perf_counter(); import drba; drba.models(); t = time.perf_counter() - t;"
+    code = "import sys, time; t = time.process_time(); import drba; drba.models(); t = time.process_time() - t;"
     code += "assert 'torch' not in sys.modules, 'torch'; assert t < 0.3, t"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 

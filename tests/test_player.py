@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import clips
@@ -17,6 +16,11 @@ import pytest
 
 MEDIA = Path(__file__).resolve().parent.parent.parent / "shared" / "media"
 NULL = ["--", "--vo=null", "--ao=null"]
+#: The film begins when DRBA is on, however long that takes here.
+DELETE_AFTER_A_SECOND = """
+mp.observe_property("vid", "number", function(_, track) if track == 2 then mp.set_property_bool("pause", false) end end)
+mp.observe_property("time-pos", "number", function(_, s) if s and s > 1 then os.remove(mp.get_property("path")) end end)
+"""
 
 
 def drba_player(*arguments: str | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
@@ -38,6 +42,7 @@ def report_of(tmp_path: Path, *arguments: str | Path, timeout_s: float = 60) -> 
     return report
 
 
+@pytest.mark.alone
 def test_a_film_is_played_and_reported(tmp_path: Path, clip_folder: Path) -> None:
     clip = clips.with_cut(clip_folder)
     report = report_of(tmp_path, "--fps", "2x", clip.path, *NULL)
@@ -94,12 +99,11 @@ def test_what_can_be_played_in_part_is_played(name: str, clip_folder: Path) -> N
 
 
 def test_a_film_that_is_deleted_while_it_plays_goes_on(tmp_path: Path, clip_folder: Path) -> None:
-    film = tmp_path / "film.mkv"
-    film.write_bytes(clips.cached(clip_folder, "twelve.mkv", replace(clips.SMALL, seconds=12)).path.read_bytes())
-    timer = threading.Timer(6.0, film.unlink)
-    timer.start()
-    report = report_of(tmp_path, "--fps", "2x", film, *NULL)
-    timer.join()
+    film, delete = tmp_path / "film.mkv", tmp_path / "delete.lua"
+    film.write_bytes(clips.standard(clip_folder).path.read_bytes())
+    delete.write_text(DELETE_AFTER_A_SECOND)
+    report = report_of(tmp_path, "--fps", "2x", film, *NULL, "--pause", f"--script={delete}")
+    assert not film.exists()
     assert report["output_frames"] > 100
 
 
@@ -141,11 +145,12 @@ def test_the_demo_plays_without_a_display(tmp_path: Path) -> None:
     assert json.loads(report.read_text())["output_frames"] > 30
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not MEDIA.is_dir(), reason=f"the media clip is not on this machine ({MEDIA})")
 def test_the_media_clip_plays_at_twice_its_rate(tmp_path: Path) -> None:
     """The full measurement is `drba-player --report`; docs/performance.md has its numbers. Here: nothing is ever dropped."""
     clip = MEDIA / "big_buck_bunny_720p24.webm"
-    report = report_of(tmp_path, "--fps", "2x", clip, *NULL, "--start=8", "--end=16")
+    report = report_of(tmp_path, "--fps", "2x", clip, *NULL, "--start=8", "--end=13")
     assert report["mpv_dropped_frames"] == 0
     assert report["av_difference_ms"]["p95"] < 40  # type: ignore[index]
-    assert report["interpolated_frames"] + report["late_frames"] > 150  # type: ignore[operator]
+    assert report["interpolated_frames"] + report["late_frames"] > 90  # type: ignore[operator]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ import netweights
 import numpy as np
 import pytest
 import torch
+from new_process import opened
 
 from drba.errors import InputError, ModelError
 from drba.models import ModelSpec
@@ -221,14 +220,8 @@ def test_without_a_card_the_engines_that_need_one_say_so(name: str) -> None:
 
 
 def test_choosing_flow_imports_no_torch_and_listing_engines_no_opencv() -> None:
-    code = (
-        "import sys, engines; from drba.pixels import FrameLayout, pixel_format;"
-        "[engine.missing() for engine in engines.ENGINES]; assert 'cv2' not in sys.modules;"
-        "spec = engines.StreamSpec(FrameLayout(64, 64, pixel_format('gray')), model='auto');"
-        "print(engines.open_renderer(spec).model, 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["flow", "False"]
+    listed = "[engine.missing() for engine in ENGINES]; assert 'cv2' not in sys.modules"
+    assert opened(64, 64, before=listed) == ["flow"]
 
 
 def test_every_name_in_the_choice_is_a_model() -> None:

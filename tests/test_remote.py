@@ -313,6 +313,7 @@ def test_a_machine_that_floods_the_server_takes_nothing_from_this_ones_films(far
 # --- slow and stalling networks ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_stalled_network_fails_requests_bounds_what_waits_and_comes_back(
     far: Desktop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +431,7 @@ WIFI_BYTES_PER_S = 2e7
 SLOW_BYTES_PER_S = 7.5e5  # both ways: less than what every in-between takes (encoded), more than what half of them take
 
 
+@pytest.mark.alone
 def test_a_film_plays_on_through_a_stall_and_takes_what_a_slow_network_carries(real: Desktop, long_clip: Path) -> None:
     async def test() -> None:
         async with SlowLink(real.port, WIFI_BYTES_PER_S) as link:

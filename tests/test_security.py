@@ -22,7 +22,7 @@ from helpers_server import private_place, soon
 from http_track import Pictures, Published, published
 from other_user import NOBODY, needs_root, says, start
 
-from drba import integrity
+from drba import whole_files
 from drba.errors import DrbaError, EngineError, InputError, ModelError, ServerError
 from drba.integrity import verify, write_atomically
 from drba.kept import KeptFacts, cache_folder
@@ -448,10 +448,10 @@ def test_no_file_is_written_through_a_link_that_was_put_in_the_way(
 ) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    names = {integrity.temporary_beside(tmp_path / "facts.json") for _ in range(50)}
+    names = {whole_files.temporary_beside(tmp_path / "facts.json") for _ in range(50)}
     assert len(names) == 50, "nobody can guess one"
-    monkeypatch.setattr(integrity.secrets, "token_hex", lambda count: "guessed")
-    integrity.temporary_beside(tmp_path / "facts.json").symlink_to(victim)
+    monkeypatch.setattr(whole_files.secrets, "token_hex", lambda count: "guessed")
+    whole_files.temporary_beside(tmp_path / "facts.json").symlink_to(victim)
     with pytest.raises(ModelError, match="File exists"):
         write_atomically(tmp_path / "facts.json", b"{}")
     assert victim.read_text() == "precious"

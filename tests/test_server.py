@@ -305,7 +305,8 @@ def test_a_client_that_is_silent_loses_its_session(place: Place, monkeypatch: py
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def test_runtime_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_folder_is_private(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path = tmp_path_factory.mktemp("run")  # a short path, as sockets need
     monkeypatch.delenv("DRBA_RUNTIME_DIR", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     path = socket_path(default_endpoint())

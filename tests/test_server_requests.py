@@ -91,8 +91,8 @@ def test_a_server_that_lacks_frames_asks_for_them(place: Place, shared: bool) ->
             film = await Film.open(client, shared=shared)
             first = film.frame(5)
             film.pool.release(first.slot)  # the next frame gets this slot
-            film.session._known.put(4, None, slot=first.slot if shared else None)  # what the server never saw
-            film.session._known.put(5, None, slot=None if shared else 5)
+            film.session._frames.known.put(4, None, slot=first.slot if shared else None)  # what the server never saw
+            film.session._frames.known.put(5, None, slot=None if shared else 5)
             result = await film.ask(5)
             assert film.output(result.outputs[0]) == film.expected(5, 0.75)
             await film.close()
@@ -127,6 +127,8 @@ def test_a_failing_request_fails_alone(place: Place) -> None:
                 await film.ask(5)
             after = status()
             assert (after.failed - before.failed, after.rendered - before.rendered) == (2, 2)
+            (line,) = [line for line in place.log.splitlines() if "on fire" in line]
+            assert "RuntimeError at " in line, "one line for all of a session, which names the place"
             await broken.close()
             await film.close()
 

@@ -20,6 +20,8 @@ from drba.timeline import SAME_TIME_S
 from player.levels import Mode
 from server.client import server_status
 
+pytestmark = pytest.mark.alone
+
 STALL_S = 1.0
 RATE = 48000 / 1001
 OPTIONS = {"drba-fps": "2x", "drba-quality": "quality"}

@@ -24,7 +24,8 @@ from training.collages import collage
 from training.examples import Example, Examples, coloured, turned
 from training.forward import interpolate
 from training.loss import mended, total
-from training.train import CHECKPOINT, Place, Plan, Stage, Training, rate, ready, started
+from training.plans import Plan, Stage
+from training.train import CHECKPOINT, Place, Training, rate, ready, started
 
 SMALL = Plan("drba-small", (Stage(2, 2, (64, 64), 1e-3, blocks=2, scale=2.0), Stage(4, 2, (64, 64), 1e-3)))
 CPU = torch.device("cpu")
@@ -204,16 +205,16 @@ def test_thirty_seconds_of_training_lower_the_loss(tmp_path: Path, one_thread: N
     assert number > 10 and after < 0.97 * before
 
 
+@pytest.mark.timeout(300)  # five processes that import PyTorch: seconds, and minutes where the machine is busy
 def test_the_command_trains_writes_pictures_and_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
     tiny(folder, "moving.mp4", width=192, height=128)
     command = [sys.executable, "-m", "training", "drba-small", "--films", str(folder), "--validate", str(folder)]
     command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
-    for steps in (1, 2):
-        subprocess.run(
-            [*command, "--steps", str(steps), "--processes", "2"], check=True, capture_output=True, timeout=100
-        )
+    for steps, processes in (("1", "2"), ("2", "1")):
+        options = ["--steps", steps, "--processes", processes]
+        subprocess.run([*command, *options], check=True, capture_output=True, timeout=100)
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "validation" in line] == [2, 4]
     picture = cv2.imread(str(tmp_path / "out" / "step-000004.png"))

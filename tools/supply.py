@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 
 CONSTRAINTS, LICENCES = ROOT / "constraints.txt", ROOT / "docs" / "licences.md"
 PINNED_EXTRAS = ("test", "bench")
-PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 CONSTRAINTS_HEADER = """\
 # Versions that were tested together, on Linux, of everything that `make demo` and `make test` install; written by
 # `python tools/supply.py constraints`. `make` installs with `-c constraints.txt`. What PyTorch for CUDA needs besides, it

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-NETWORKS = ("drba-small",)
+from .plans import PLANS
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train a network of the package.")
     add = parser.add_argument
-    add("network", choices=NETWORKS)
+    add("network", choices=tuple(PLANS))
     add("--films", type=Path, help="folder of films to learn from; without, drawn scenes only")
     add("--validate", type=Path, help="folder of films to measure on now and then, never learned from")
     add("--out", type=Path, required=True, help="folder of checkpoints, log and pictures; goes on from there")

@@ -22,7 +22,8 @@ from drba.networks.shipping import ship
 
 from . import clips
 from .arguments import make_parser
-from .train import PLANS, Place, Training
+from .plans import PLANS
+from .train import Place, Training
 from .validation import Validation
 
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,6 @@ from torch.nn import functional as F
 
 from ..errors import InputError, ModelError
 from .parts import NetworkPart, Parts, Precision
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 Mode = Literal["reference", "fast"]
 MODES: tuple[Mode, ...] = ("reference", "fast")

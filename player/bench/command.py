@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -41,14 +42,14 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=_seconds,
+        type=_number("seconds", 0.1, 3600),
         default=3.0,
         metavar="N",
         help="length of a measurement; two for each model, engine and size (default: 3)",
     )
     parser.add_argument(
         "--limit",
-        type=_seconds,
+        type=_number("seconds", 0.1, 3600),
         default=60.0,
         metavar="N",
         help="give one model, engine and size up after so many seconds (default: 60)",
@@ -86,7 +87,11 @@ def add_parser(subparsers: Any) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--scale", type=_scale, default=1.0, metavar="N", help="as --scale of the player (default: %(default)g)"
+        "--scale",
+        type=_number("a number", 0.25, 4),
+        default=1.0,
+        metavar="N",
+        help="as --scale of the player (default: %(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
@@ -97,24 +102,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds from 0.1 to 3600")
-    return value
+def _number(what: str, least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {what} from {least:g} to {most:g}")
+        return value
 
-
-def _scale(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.25 <= value <= 4:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0.25 to 4")
-    return value
+    return number
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from multiprocessing import resource_tracker
 from typing import Any, Literal
 
@@ -76,7 +77,7 @@ def measure_all(matrix: Matrix, settings: Settings) -> dict[str, Any]:
     """The JSON object of the command. Ctrl+C ends it early, with what is done and `interrupted` true."""
     rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_info(),
         "peaks": {},
         "settings": {**asdict(settings), "needed_per_second": NEEDED_PER_SECOND},
@@ -158,15 +159,10 @@ def in_process(target: Callable[..., None], *arguments: Any) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(*arguments, sender), daemon=True)
-    resource_tracker.ensure_running()  # starting it unblocks the signal
     answer: dict[str, Any] = {}
     try:
-        # The process inherits the block; what arrives meanwhile is raised here when it ends.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _interrupts_kept_back():
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         sender.close()
         while True:
             answer |= receiver.recv()
@@ -180,6 +176,24 @@ def in_process(target: Callable[..., None], *arguments: Any) -> dict[str, Any]:
     if process.exitcode and "failed" not in answer:
         answer["failed"] = _cause_of_death(process.exitcode)
     return answer
+
+
+@contextlib.contextmanager
+def _interrupts_kept_back() -> Iterator[None]:
+    """Ctrl+C is raised when this ends: a process whose start was cut off ends with a traceback of its own. Those that are
+    started ignore it."""
+    arrived: list[int] = []
+    resource_tracker.ensure_running()  # starting it unblocks the signal
+    # Processes inherit the block. Here it keeps nothing back: a thread that draws on the terminal takes the signal instead.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, lambda number, _: arrived.append(number))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
+    if arrived:
+        raise KeyboardInterrupt
 
 
 def _cause_of_death(exit_code: int) -> str:

@@ -24,8 +24,8 @@ from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from drba.errors import InputError, MediaError
-from drba.integrity import temporary_beside
 from drba.pixels import Plane, pixel_format
+from drba.whole_files import temporary_beside
 
 from .canvas import Image
 from .planes import LUMA_WEIGHTS, planes_from_bgr

@@ -91,7 +91,7 @@ async def _play(mpv_program: str, film: Path, seconds: float) -> Trial:
         try:
             await asyncio.wait_for(_watch(socket, trial), seconds + SLACK_S)
             await asyncio.wait_for(process.wait(), SLACK_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise DrbaError(f"mpv did not end within {seconds + SLACK_S:g} s; see `drba logs`") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
