@@ -13,7 +13,7 @@ from render_helpers import LOSSLESS, frames, render
 from zoo import Outcome, Pictures, Specimen
 from zoo_player import Played, Player
 
-pytestmark = pytest.mark.timeout(600)  # the first one plays all
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]  # the first one plays all, several at once
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "media.md"
 PLAYERS = 3  # of each kind at once: they mostly wait for each other's processes
 SPECIMENS = [pytest.param(specimen, id=specimen.name) for specimen in zoo.ALL]
