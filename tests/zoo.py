@@ -503,12 +503,23 @@ DAMAGE = (
         ),
         pictures=Pictures.CONCEALED,
     ),
-    Specimen("truncated.mkv", "cut off in the middle", changed(film(*_X264, frames=72), without(0.5, 1))),
-    Specimen("truncated.ts", "cut off in the middle", changed(film(*_X264, frames=72), without(0.5, 1))),
+    Specimen(
+        "truncated.mkv",
+        "cut off in the middle",
+        changed(film(*_X264, frames=72), without(0.5, 1)),
+        pictures=Pictures.CONCEALED,
+    ),
+    Specimen(
+        "truncated.ts",
+        "cut off in the middle",
+        changed(film(*_X264, frames=72), without(0.5, 1)),
+        pictures=Pictures.CONCEALED,
+    ),
     Specimen(
         "truncated.avi",
         "cut off in the middle, index lost",
         changed(film("-c:v", "mpeg4", frames=72), without(0.5, 1)),
+        pictures=Pictures.CONCEALED,
     ),
     Specimen(
         "no-index.mp4",

@@ -15,8 +15,7 @@ from mpv_driver import Mpv
 #: A machine that runs tests may be busy: only what hangs takes longer.
 DEADLINE_S = 60.0
 POLL_S = 0.05
-#: Where the server does not answer at once a film of half a second gets its own pictures only, and is played again.
-DRAWN_DEADLINE_S, ATTEMPTS = 3.0, 5
+DRAWN_DEADLINE_S = 3.0
 #: FFmpeg's showinfo filter tells time and checksum of what goes by, in the nearest of the formats that DRBA carries.
 _CARRIED = [f"yuv{sub}p{bits}" for sub in (420, 422, 444) for bits in ("", "10le", "12le", "16le")]
 _CARRIED += ["yuva420p", "yuva422p", "yuva444p", "yuva444p10le", "yuva444p12le", "gbrap"]
@@ -97,16 +96,12 @@ class Player:
         mpv = self._mpv = self._mpv or self._start()
         try:
             mpv.set("speed", speed)
-            for _ in range(ATTEMPTS):
-                played = self._play(mpv, path, drawn)
-                if played.interpolated or not (drawn and played.was_on):
-                    break
+            return self._play(mpv, path, drawn)
         except BaseException:
             mpv.process.kill()
             self.close()
             self._mpv = None
             raise
-        return played
 
     def _start(self) -> Mpv:
         # The best level: on a busy machine late in-betweens would have cheaper ones chosen, which is other tests' subject.
