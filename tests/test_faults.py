@@ -69,12 +69,14 @@ class Faults:
     def __init__(self, play: Play) -> None:
         self.play, self.place = play, play.place
         began_s = time.monotonic()
-        play.on()
-        #: Where starting takes long, starting again does.
-        self._limit_s = max(BACK_S * slack(), 2 * (time.monotonic() - began_s))
         try:
+            play.on()
+            #: Where starting takes long, starting again does.
+            self._limit_s = max(BACK_S * slack(), 2 * (time.monotonic() - began_s))
             play.back(time.monotonic(), BACK_S * slack())
         except AssertionError:
+            if not any("DRBA on" in line for line in play.mpv.log):
+                raise
             pytest.skip(
                 "the machine is too busy to tell: it has not two in-betweens one after the other without a fault"
             )
