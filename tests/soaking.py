@@ -29,7 +29,7 @@ MAX_SLOPE = 1.0  # MiB a minute
 PATIENCE_S = 60.0  # for what takes a moment on a quiet machine
 SAMPLE_S = 1.0
 CHECK_S = 45.0  # between two comparisons of open files and threads
-SETTLE_S = 30.0  # for what comes and goes to be gone
+SETTLE_S = 60.0  # for what comes and goes to be gone, and the sessions of all levels to be open: long on a busy machine
 DEATH_S = 40.0  # of a server's life, on average
 #: Of mpv's memory the most is what it has read ahead; with little of it, it is full within seconds.
 CACHE = ["--demuxer-max-bytes=6MiB", "--demuxer-max-back-bytes=2MiB"]

@@ -100,6 +100,7 @@ class Faults:
 # --- processes that die and hang --------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_film_outlives_servers_and_bridges_that_die_and_hang(place: Place, film: Path) -> None:
     with Play(place, film) as play:
         faults = Faults(play)
@@ -123,6 +124,7 @@ def test_a_film_outlives_servers_and_bridges_that_die_and_hang(place: Place, fil
         faults.over(time.monotonic(), lines=1)  # the server's answers may have been late too
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["raise", "hang"])
 def test_a_film_outlives_workers_that_fail(fault: str, place: Place, film: Path) -> None:
     with place.server(), Play(place, film) as play:
@@ -135,7 +137,10 @@ def test_a_film_outlives_workers_that_fail(fault: str, place: Place, film: Path)
             play.mpv.wait_for(lambda: any("renders again" in line for line in place.log_lines()))
 
 
-def test_of_mpv_and_its_bridge_killed_together_nothing_stays_for_long(tmp_path: Path) -> None:
+def test_of_mpv_and_its_bridge_killed_together_nothing_stays_for_long(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("m")  # short: it holds sockets
     for name, listens in (("drba-mpv-aaaaaaaaaa", False), ("drba-mpv-bbbbbbbbbb", True), ("drba-mpv-cccccccccc", None)):
         (tmp_path / name).mkdir(mode=0o700)
         if listens is not None:
@@ -340,6 +345,7 @@ def test_nothing_that_waits_or_measures_asks_the_wall_clock() -> None:
     assert "os.time" not in (ROOT / "mpv-scripts" / "drba.lua").read_text()
 
 
+@pytest.mark.alone
 def test_the_wall_clock_may_jump(server_place: ServerPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's, which would drop a silent client after half a minute and end after ten idle ones."""
     clock = WallClock(tmp_path)
@@ -408,6 +414,7 @@ def hold(path: Path) -> subprocess.Popen[bytes]:
     return holder
 
 
+@pytest.mark.alone
 def test_a_lock_that_is_held_keeps_a_server_away_no_longer_than_it_is_held(server_place: ServerPlace) -> None:
     async def test() -> None:
         async with await connect() as client:
@@ -453,6 +460,7 @@ def test_the_lock_of_a_killed_server_is_free(tmp_path: Path) -> None:
     lock.release()
 
 
+@pytest.mark.alone
 def test_two_players_that_start_at_once_share_a_server_and_its_successor(place: Place, film: Path) -> None:
     with Play(place, film) as one, Play(place, film) as other:
         plays: list[Any] = [Faults(one), Faults(other)]
