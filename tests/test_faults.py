@@ -461,6 +461,7 @@ def test_the_lock_of_a_killed_server_is_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.alone
 def test_two_players_that_start_at_once_share_a_server_and_its_successor(place: Place, film: Path) -> None:
     with Play(place, film) as one, Play(place, film) as other:
         plays: list[Any] = [Faults(one), Faults(other)]
