@@ -603,6 +603,7 @@ open_film = function(asked, at_s)
         video = number,
         web = web_options(),
         offset_s = mp.get_property_bool("rebase-start-time") and mp.get_property_number("demuxer-start-time", 0) or 0,
+        deinterlaced = (mp.get_property("deinterlace") or "no") ~= "no",
         at_s = at_s,
         pixel_aspect = mp.get_property_number("video-params/par", 0),
         display_fps = mp.get_property_number("display-fps", 0),

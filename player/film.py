@@ -54,8 +54,9 @@ class FilmRequest:
     stream: int | None = None
     quality: str = "auto"
     pixel_aspect: float = 0.0  # as mpv shows the film's own track; 0 where it has not said
+    deinterlaced: bool = False  # mpv makes whole pictures of the fields of an interlaced film
     at_s: Fraction | None = (
-        None  # on mpv's clock: what the picture is like is read there; None for the film's beginning
+        None  # on mpv's clock: there the picture's size and format are looked at, not at the beginning
     )
     web: dict[str, str] = field(default_factory=dict)
     origin: str | None = None  # that mpv says to every web server, that of the virtual file included
@@ -80,6 +81,7 @@ class FilmRequest:
                 quality=str(data.get("quality", "auto")),
                 scene=SceneOptions(bool(data.get("scdet", True)), float(data.get("scdet_threshold", 0.3))),
                 pixel_aspect=float(data.get("pixel_aspect") or 0),
+                deinterlaced=bool(data.get("deinterlaced")),
                 at_s=None if data.get("at_s") is None else Fraction(data["at_s"]).limit_denominator(1_000_000),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -139,6 +141,10 @@ class Film:
             VideoSource, request.path, stream=request.stream, options=request.web, at_s=at_s
         )
         try:
+            if request.deinterlaced and source.info.interlaced:
+                raise InputError(
+                    f"{request.path}: interlaced, and mpv deinterlaces it, which it cannot do to DRBA's pictures"
+                )
             return cls(request, source, playhead)
         except BaseException:
             source.close()

@@ -26,7 +26,7 @@ NETWORK_DOUBT = 0.9  # a network changes its speed faster than a machine does
 #: Without an answer, while the server itself is there: a worker hangs. Not sooner than a few times what a triplet takes.
 HANGS_S, HANGS_TIMES = 1.0, 3.0
 #: Then the server is replaced. A renderer that has never answered may take longer: it loads what it needs.
-GIVEN_UP_S = 10.0
+GIVEN_UP_S, GIVEN_UP_TIMES = 10.0, 10.0
 HELD_UP_S = 0.5  # between two looks: then it was this process that did nothing
 
 
@@ -80,12 +80,12 @@ class Sessions:
     def hangs(self, renderer: ModelAtScale | None) -> bool:
         """Whether the server is there, but what was asked for does not come; a server that goes on so is replaced."""
         place = self._places.get(renderer) if renderer else None
-        if place is None or place.session is None or not place.session.answers:
-            return False
+        if place is None or place.session is None or not place.session.answers or place.session.outgoing is not None:
+            return False  # what is late from another machine is late on the way
         silent_s = place.silent_s()
         if silent_s <= max(HANGS_S, HANGS_TIMES * place.latency_s):
             return False
-        if silent_s > GIVEN_UP_S:
+        if silent_s > max(GIVEN_UP_S, GIVEN_UP_TIMES * place.latency_s):
             place.waits_since = None
             place.session.give_up(f"a request was not rendered within {GIVEN_UP_S:g} s: another server is started")
         return True
@@ -159,9 +159,9 @@ class Sessions:
         """None for a request that failed. `alone`: nothing else was under way when it was made."""
         if (place := self._places.get(renderer)) is None:
             return
-        hung, place.answered = self.hangs(renderer), True
+        place.answered = True
         place.waits_since = time.monotonic() if place.session is not None and place.session.in_flight else None
-        if result is not None and not hung:
+        if result is not None:
             change_s = result.round_trip_ms / 1000 - place.latency_s
             place.latency_s += change_s * (SLOWER_WEIGHT if change_s > 0 or alone else FASTER_WEIGHT)
 

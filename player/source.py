@@ -71,6 +71,7 @@ class StreamInfo:
     duration_estimated: bool  # the film ends at `end_s` at the latest
     codec: str
     rotation: int
+    interlaced: bool
 
 
 @dataclass(frozen=True)
@@ -351,6 +352,7 @@ class VideoSource:
             duration_estimated=estimated,
             codec=context.name,
             rotation=frame.rotation,
+            interlaced=frame.interlaced_frame,
         )
 
 

@@ -29,6 +29,7 @@ TAPPED = TESTS / "tapped_bridge.py"
 #: Of our track mpv reads as far ahead here, in seconds, as of a 1080p film with its default limits.
 READ_AHEAD = "--demuxer-max-bytes=4MiB"
 BACK_S = 3.0  # that in-betweens may take to be on the screen again
+START_S = 90.0  # on a machine that other programs use too
 LOGGED = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ \d+ \S+ (\w+) ")
 KEPT_LOGS = {"server.log", "server-stderr.log", "bridge.log"}
 
@@ -173,7 +174,7 @@ class Play:
 
     def on(self) -> Play:
         """Wait until the first in-between is on the screen."""
-        self.mpv.wait_log("DRBA on", 30)
+        self.mpv.wait_log("DRBA on", START_S)
         self.rate = float(self.mpv.get("container-fps"))
         self.mpv.wait_for(self.draws)
         return self

@@ -88,6 +88,7 @@ class Faults:
 # --- processes that die and hang --------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_film_outlives_servers_and_bridges_that_die_and_hang(place: Place, film: Path) -> None:
     with Play(place, film) as play:
         faults = Faults(play)
@@ -111,6 +112,7 @@ def test_a_film_outlives_servers_and_bridges_that_die_and_hang(place: Place, fil
         faults.over(time.monotonic(), lines=1)  # the server's answers may have been late too
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["raise", "hang"])
 def test_a_film_outlives_workers_that_fail(fault: str, place: Place, film: Path) -> None:
     with place.server(), Play(place, film) as play:
@@ -396,6 +398,7 @@ def hold(path: Path) -> subprocess.Popen[bytes]:
     return holder
 
 
+@pytest.mark.alone
 def test_a_lock_that_is_held_keeps_a_server_away_no_longer_than_it_is_held(server_place: ServerPlace) -> None:
     async def test() -> None:
         async with await connect() as client:
@@ -441,6 +444,7 @@ def test_the_lock_of_a_killed_server_is_free(tmp_path: Path) -> None:
     lock.release()
 
 
+@pytest.mark.alone
 def test_two_players_that_start_at_once_share_a_server_and_its_successor(place: Place, film: Path) -> None:
     with Play(place, film) as one, Play(place, film) as other:
         plays: list[Any] = [Faults(one), Faults(other)]

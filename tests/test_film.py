@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import clips
 import numpy as np
 import pytest
+import zoo
 from film_reader import open_film, source_frames
 
 from drba.errors import InputError, MediaError
@@ -219,7 +220,14 @@ def test_output_rates(wanted: str, source: Fraction, display: float, rate: Fract
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
-    [("30", "already"), ("auto", "already"), ("display", "not known"), ("x", "expected auto"), ("1x", "already")],
+    [
+        ("40x", "at most 1000 are shown"),
+        ("30", "already"),
+        ("auto", "already"),
+        ("display", "not known"),
+        ("x", "expected auto"),
+        ("1x", "already"),
+    ],
 )
 def test_output_rates_that_make_no_sense(wanted: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -235,6 +243,12 @@ def test_what_is_no_film_is_refused_in_one_line(name: str, clip_folder: Path) ->
         asyncio.run(Film.open(FilmRequest(str(path)), Playhead()))
     assert "\n" not in str(caught.value) and path.name in str(caught.value)
     assert caught.value.exit_status == 2
+
+
+def test_an_interlaced_film_that_mpv_deinterlaces_is_refused_in_one_line(clip_folder: Path) -> None:
+    path = zoo.Folder(clip_folder).path("interlaced.mkv")
+    with pytest.raises(InputError, match="interlaced, and mpv deinterlaces it"):
+        asyncio.run(Film.open(FilmRequest(str(path), deinterlaced=True), Playhead()))
 
 
 def test_a_truncated_film_ends_where_its_data_ends(clip_folder: Path) -> None:

@@ -17,6 +17,7 @@ from test_stress import half_minute
 FILM = Fraction(24000, 1001)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)  # ten seconds; minutes where the machine is busy
 def test_a_short_soak_loses_nothing_and_keeps_nothing(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
