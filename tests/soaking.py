@@ -33,9 +33,9 @@ SETTLE_S = 60.0  # for what comes and goes to be gone; long on a busy machine
 DEATH_S = 40.0  # of a server's life, on average
 #: Of mpv's memory the most is what it has read ahead; with little of it, it is full within seconds.
 CACHE = ["--demuxer-max-bytes=6MiB", "--demuxer-max-back-bytes=2MiB"]
-#: Memories for frames: a bridge's film has one; the server has that of each session, one or two a film, by the levels that it
-#: has had so far.
-MOST_MEMORIES = {"bridge of mpv": 1, "bridge of player": 1, "server": 4}
+#: Descriptors of memories for frames: a bridge's film has one, open twice (Python's mmap keeps a descriptor of its own); the
+#: server has one of each session, one or two a film, by the levels that it has had so far.
+MOST_MEMORIES = {"bridge of mpv": 2, "bridge of player": 2, "server": 4}
 LEVELS = ("quality", "quality", "balanced", "fast", "source", "auto")
 ACTIONS = {"seek": 40, "hasty seeks": 12, "toggle": 30, "level": 8, "pause": 6, "next film": 4}
 
@@ -330,9 +330,9 @@ class _Run:
         )
 
     def _usual(self) -> dict[str, Held]:
-        """What each process mostly holds, over a second."""
+        """What each process mostly holds, over half a second."""
         seen: dict[str, list[Held]] = {}
-        for _ in range(20):
+        for _ in range(10):
             for viewer in self.result.viewers:
                 viewer.play(0.025)
             for name, pid in self.processes().items():
