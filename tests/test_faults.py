@@ -125,7 +125,10 @@ def test_a_film_outlives_workers_that_fail(fault: str, place: Place, film: Path)
             play.mpv.wait_for(lambda: any("renders again" in line for line in place.log_lines()))
 
 
-def test_of_mpv_and_its_bridge_killed_together_nothing_stays_for_long(tmp_path: Path) -> None:
+def test_of_mpv_and_its_bridge_killed_together_nothing_stays_for_long(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("m")  # short: it holds sockets
     for name, listens in (("drba-mpv-aaaaaaaaaa", False), ("drba-mpv-bbbbbbbbbb", True), ("drba-mpv-cccccccccc", None)):
         (tmp_path / name).mkdir(mode=0o700)
         if listens is not None:
@@ -330,6 +333,7 @@ def test_nothing_that_waits_or_measures_asks_the_wall_clock() -> None:
     assert "os.time" not in (ROOT / "mpv-scripts" / "drba.lua").read_text()
 
 
+@pytest.mark.alone
 def test_the_wall_clock_may_jump(server_place: ServerPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's, which would drop a silent client after half a minute and end after ten idle ones."""
     clock = WallClock(tmp_path)

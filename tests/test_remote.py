@@ -470,6 +470,7 @@ def test_a_film_plays_on_through_a_stall_and_takes_what_a_slow_network_carries(r
 # --- two servers ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_while_the_named_server_is_away_this_machine_renders_and_gives_back(
     _laptop: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

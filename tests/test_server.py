@@ -122,6 +122,7 @@ def test_servers_that_keep_dying_are_replaced_less_and_less_quickly(place: Place
     run(test())
 
 
+@pytest.mark.alone
 def test_a_server_that_hangs_fails_requests_and_may_come_back(place: Place) -> None:
     async def test() -> None:
         async with await connect() as client:
@@ -143,6 +144,7 @@ def test_a_server_that_hangs_fails_requests_and_may_come_back(place: Place) -> N
     run(test())
 
 
+@pytest.mark.alone
 def test_a_server_that_hangs_for_good_is_replaced(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.connection, "HEARTBEAT_INTERVAL_S", 0.02)
 
@@ -159,6 +161,7 @@ def test_a_server_that_hangs_for_good_is_replaced(place: Place, monkeypatch: pyt
     run(test())
 
 
+@pytest.mark.alone
 def test_a_server_that_hangs_cannot_be_connected_to(place: Place) -> None:
     async def test() -> None:
         async with await connect() as client:
@@ -172,6 +175,7 @@ def test_a_server_that_hangs_cannot_be_connected_to(place: Place) -> None:
     run(test())
 
 
+@pytest.mark.alone
 def test_an_idle_server_ends_and_is_started_again_when_needed(place: Place) -> None:
     async def test() -> None:
         async with await connect("--idle-timeout", "0.4") as client:
@@ -192,6 +196,7 @@ def test_an_idle_server_ends_and_is_started_again_when_needed(place: Place) -> N
     run(test())
 
 
+@pytest.mark.alone
 def test_a_busy_server_is_not_idle(place: Place) -> None:
     async def test() -> None:
         async with await connect("--idle-timeout", "0.2") as client:
@@ -311,22 +316,26 @@ def test_a_server_that_cannot_start_says_why(place: Place) -> None:
     run(test())
 
 
+@pytest.mark.alone
 def test_a_client_that_is_silent_loses_its_session(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import sys, server.service as s, fake_server as f; s.SILENCE_S = s.TICK_S = 0.2;"
         "sys.exit(f.main([], open_renderer=f.open_fake))"
     )
     environment = {**place.environment, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    with subprocess.Popen([sys.executable, "-c", program], env=environment), zmq.Context() as context:
-        soon(lambda: server_status() is not None)
+    with zmq.Context() as context, subprocess.Popen([sys.executable, "-c", program], env=environment) as process:
         client = context.socket(zmq.DEALER)
-        client.connect(default_endpoint())
-        client.send_multipart(serialize(m.Open(7, 8, 8, "gray", "bt709", False, "mix", "auto", 1.0, True, None)))
-        assert client.poll(5000)
-        soon(lambda: "silent for 0.2 s" in place.log)
-        assert server_status().sessions == ()  # type: ignore[union-attr]
-        client.close(0)
-        stop_server()
+        try:
+            soon(lambda: server_status() is not None)
+            client.connect(default_endpoint())
+            client.send_multipart(serialize(m.Open(7, 8, 8, "gray", "bt709", False, "mix", "auto", 1.0, True, None)))
+            assert client.poll(5000)
+            soon(lambda: "silent for 0.2 s" in place.log)
+            assert server_status().sessions == ()  # type: ignore[union-attr]
+            stop_server()
+        finally:
+            client.close(0)
+            process.terminate()
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
