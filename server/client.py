@@ -40,6 +40,7 @@ log = logging.getLogger("drba.client")
 CONNECT_TIMEOUT_S = 10.0  # to find or start a server; starting takes 0.3 s on an idle machine
 EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
 OPEN_TIMEOUT_S = 120.0  # to load a model, with PyTorch from a slow disk
+OPENINGS = 3  # of a session whose server dies meanwhile; more would mean that opening it is what kills it
 RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
 #: Before another attempt to get a server back; doubled each time. The film shows source frames meanwhile, so a server that dies
 #: again and again is waited for no longer than a viewer should be; starting one costs a third of a second.
@@ -72,7 +73,7 @@ class Client:
         self._attempt_s = REMOTE_TIMEOUT_S if remote else CONNECT_TIMEOUT_S
         self._command = list(command) if command else server_command(endpoint)
         self._context = zmq.asyncio.Context(io_threads=1)
-        self._identity = b"c" + secrets.token_bytes(15)  # a routing id must not begin with NUL
+        self._identity = new_identity()
         self._connection: Connection | None = None
         self._welcome: m.Welcome | None = None
         self._throughput = Throughput()  # of the network, to a remote server
@@ -175,13 +176,25 @@ class Client:
         session = Session(self._session_ids, spec, pool, link, on_engine)
         self._sessions[session.id] = session
         try:
-            await asyncio.wait_for(asyncio.shield(session.open()), deadline.remaining_s)
+            await asyncio.wait_for(self._open(session), deadline.remaining_s)
         except BaseException as error:
             await session.close()
             if isinstance(error, TimeoutError):
                 raise ServerError(f"the session was not opened within {timeout_s:g} s") from None
             raise
         return session
+
+    async def _open(self, session: Session) -> None:
+        """Also where the server dies meanwhile: the film, or one of its levels, would be without in-betweens for good."""
+        for left in reversed(range(OPENINGS)):
+            try:
+                if not session.ready:
+                    await asyncio.shield(session.open())
+                return
+            except ServerError:
+                if session.refused or not left:
+                    raise
+                await self.wait_connected(self._attempt_s)
 
     async def close(self) -> None:
         """Close all sessions and the connection; the server stays for others. May be called twice."""
@@ -239,7 +252,7 @@ class Client:
                 return welcome
         if not self._start:
             raise ServerError(f"no server answers at {self._endpoint}; start drba-server")
-        pause_s = 0.1
+        pause_s, taken = 0.1, path is not None and listening(str(path))
         while not deadline.passed:
             launched = Launched(self._command)
             reconnected = Deadline(RELAUNCH_INTERVAL_S)
@@ -248,8 +261,9 @@ class Client:
             while not deadline.passed and launched.exit_status is None:
                 if welcome := await connection.greet(deadline.at_most(0.05)):
                     return welcome
-                if reconnected.passed:  # whoever had the socket before may have taken the connection, and keeps it
-                    connection.reconnect()
+                if taken and reconnected.passed:  # who had the socket before has the connection, and keeps it
+                    self._identity = new_identity()
+                    connection.reconnect(self._identity)
                     reconnected = Deadline(RELAUNCH_INTERVAL_S)
             if launched.exit_status:
                 line = launched.last_words()
@@ -363,3 +377,8 @@ class Client:
         log.info("connected to the server again, process %s", self.server_pid)
         for session in self._sessions.values():
             session.reopen()
+
+
+def new_identity() -> bytes:
+    """A routing id, which must not begin with NUL."""
+    return b"c" + secrets.token_bytes(15)
