@@ -40,6 +40,7 @@ log = logging.getLogger("drba.client")
 CONNECT_TIMEOUT_S = 10.0  # to find or start a server; starting takes 0.3 s on an idle machine
 EXISTING_TIMEOUT_S = 0.3  # for a server that is already there to answer
 OPEN_TIMEOUT_S = 120.0  # to load a model, with PyTorch from a slow disk
+OPENINGS = 3  # of a session whose server dies meanwhile; more would mean that opening it is what kills it
 RELAUNCH_INTERVAL_S = 1.0  # when the started server found another one that does not answer yet
 #: Before another attempt to get a server back; doubled each time. The film shows source frames meanwhile, so a server that dies
 #: again and again is waited for no longer than a viewer should be; starting one costs a third of a second.
@@ -175,13 +176,25 @@ class Client:
         session = Session(self._session_ids, spec, pool, link, on_engine)
         self._sessions[session.id] = session
         try:
-            await asyncio.wait_for(asyncio.shield(session.open()), deadline.remaining_s)
+            await asyncio.wait_for(self._open(session), deadline.remaining_s)
         except BaseException as error:
             await session.close()
             if isinstance(error, TimeoutError):
                 raise ServerError(f"the session was not opened within {timeout_s:g} s") from None
             raise
         return session
+
+    async def _open(self, session: Session) -> None:
+        """Also where the server dies meanwhile: the film, or one of its levels, would be without in-betweens for good."""
+        for left in reversed(range(OPENINGS)):
+            try:
+                if not session.ready:
+                    await asyncio.shield(session.open())
+                return
+            except ServerError:
+                if session.refused or not left:
+                    raise
+                await self.wait_connected(self._attempt_s)
 
     async def close(self) -> None:
         """Close all sessions and the connection; the server stays for others. May be called twice."""

@@ -139,6 +139,11 @@ class Session:
         return self._ready.is_set()
 
     @property
+    def refused(self) -> bool:
+        """Whether the server that is there has said that it cannot open it."""
+        return self._refused
+
+    @property
     def in_flight(self) -> int:
         """Requests without an answer; their slots are retained."""
         return len(self._pending)

@@ -1,8 +1,9 @@
 """A drba-server with a renderer whose results are easily computed, for tests: `python tests/fake_server.py [OPTIONS]`.
 
 It takes all of drba-server's options. A model's name says how the renderer behaves: `mix` mixes the neighbours, `noop`
-does nothing, `boom` fails at every request, `missing` cannot be opened, and `gate:FIFO` waits at every request until a
-byte can be read from that pipe, after writing one to the pipe FIFO-arrivals: the test decides when a request ends.
+does nothing, `boom` fails at every request, `missing` cannot be opened, opening `deadly` ends the server, and
+`gate:FIFO` waits at every request until a byte can be read from that pipe, after writing one to the pipe FIFO-arrivals:
+the test decides when a request ends.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class FakeRenderer:
 
     def __init__(self, spec: StreamSpec) -> None:
         self.model, _, self._argument = spec.model.partition(":")
+        if self.model == "deadly":
+            os._exit(9)
         if self.model == "missing":
             raise ModelError("model 'missing' has no weights; expected a file; run drba download missing")
 

@@ -11,20 +11,26 @@ from statistics import median
 import numpy as np
 
 WINDOW_S = 10.0  # memory moves with every frame: what is fitted are medians of this long
+FRAMES = "memfd:drba-frames"
 MPV_WORKER = "mpv/worker"
 FEWEST_WINDOWS = 6  # of which a line can be said to grow or not
 
 
 @dataclass(frozen=True)
 class Held:
-    """Open files and threads of a process."""
+    """Open files, without memory for frames, and threads of a process."""
 
     handles: int
     threads: int
 
 
 def held(pid: int) -> Held:
-    return Held(len(os.listdir(f"/proc/{pid}/fd")), len(threads_of(pid)))
+    return Held(sum(FRAMES not in name for name in handles_of(pid)), len(threads_of(pid)))
+
+
+def frame_memories(pid: int) -> int:
+    """How many shared memories for frames a process has open: the bridge one a film, the server one a session."""
+    return sum(FRAMES in name for name in handles_of(pid))
 
 
 def handles_of(pid: int) -> list[str]:

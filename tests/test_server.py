@@ -78,6 +78,33 @@ def test_a_killed_server_is_replaced_and_knows_nothing(place: Place) -> None:
     run(test())
 
 
+def test_a_session_is_opened_also_if_the_server_dies_meanwhile(place: Place) -> None:
+    """Found by the soak: a film whose server was killed while a level's session was opened did without that level."""
+
+    async def test() -> None:
+        async with await connect() as client:
+            os.kill(client.server_pid, signal.SIGSTOP)
+            opening = asyncio.ensure_future(Film.open(client))
+            await eventually(lambda: client._sessions)
+            os.kill(client.server_pid, signal.SIGKILL)
+            film = await opening
+            assert film.output((await film.ask(5)).outputs[0]) == film.expected(5, 0.75)
+            await film.close()
+
+    run(test())
+
+
+def test_a_session_that_kills_each_server_is_given_up(place: Place) -> None:
+    async def test() -> None:
+        async with await connect() as client:
+            with pytest.raises(ServerError, match="the server has gone away"):
+                await Film.open(client, "deadly")
+            await client.wait_connected()
+            assert client.restarts == 3 and not client._sessions
+
+    run(test())
+
+
 def test_servers_that_keep_dying_are_replaced_less_and_less_quickly(place: Place) -> None:
     async def test() -> None:
         async with await connect() as client:
