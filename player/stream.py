@@ -101,6 +101,7 @@ class OutputStream:
         self._jobs: asyncio.Queue[Job | None] = asyncio.Queue(QUEUED_OUTPUTS)
         self._planner = asyncio.ensure_future(self._plan())
         self._window: list[SourceSlot] = []
+        self._nobody_draws = False  # the server is away, or rendering fails
 
     async def frames(self) -> AsyncGenerator[tuple[int, memoryview, Kind], None]:
         """(number, picture, what it is); the picture is valid until the next one is asked for.
@@ -278,21 +279,20 @@ class OutputStream:
 
     async def _server_or_need(self, renderer: ModelAtScale | None, number: int) -> None:
         """Wait until somebody draws, or mpv needs the frame soon."""
-        context = self._context
-        away = False
-        while context.controller.failing or (renderer is not None and not context.sessions.answers(renderer)):
-            if session := context.sessions.get(renderer):
+        context, sessions = self._context, self._context.sessions
+        while context.controller.failing or (renderer is not None and not sessions.answers(renderer)):
+            if session := sessions.get(renderer):
                 session.wake()
-            if not away and context.sessions.hangs(
-                renderer
-            ):  # what waits behind the hanging request would only be late
+            if not self._nobody_draws and sessions.hangs(renderer):
+                # What waits behind the request that hangs would only be late.
                 self._generation = context.next_generation()
-                context.sessions.cancel(self._generation)
-            away = True
+                sessions.cancel(self._generation)
+            self._nobody_draws = True
             if not context.playhead.known or self._lead_s(number) < LEAD_WITHOUT_SERVER_S:
                 return
             await asyncio.sleep(SERVER_POLL_S)
-        if away:
+        if self._nobody_draws:
+            self._nobody_draws = False
             context.controller.lead = Lead()  # what was ahead is gone: from here on as after a seek
 
     def _worth_asking(self, renderer: ModelAtScale, number: int) -> bool:

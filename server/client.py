@@ -73,7 +73,7 @@ class Client:
         self._attempt_s = REMOTE_TIMEOUT_S if remote else CONNECT_TIMEOUT_S
         self._command = list(command) if command else server_command(endpoint)
         self._context = zmq.asyncio.Context(io_threads=1)
-        self._identity = b"c" + secrets.token_bytes(15)  # a routing id must not begin with NUL
+        self._identity = new_identity()
         self._connection: Connection | None = None
         self._welcome: m.Welcome | None = None
         self._throughput = Throughput()  # of the network, to a remote server
@@ -252,7 +252,7 @@ class Client:
                 return welcome
         if not self._start:
             raise ServerError(f"no server answers at {self._endpoint}; start drba-server")
-        pause_s = 0.1
+        pause_s, taken = 0.1, path is not None and listening(str(path))
         while not deadline.passed:
             launched = Launched(self._command)
             reconnected = Deadline(RELAUNCH_INTERVAL_S)
@@ -261,8 +261,9 @@ class Client:
             while not deadline.passed and launched.exit_status is None:
                 if welcome := await connection.greet(deadline.at_most(0.05)):
                     return welcome
-                if reconnected.passed:  # whoever had the socket before may have taken the connection, and keeps it
-                    connection.reconnect()
+                if taken and reconnected.passed:  # who had the socket before has the connection, and keeps it
+                    self._identity = new_identity()
+                    connection.reconnect(self._identity)
                     reconnected = Deadline(RELAUNCH_INTERVAL_S)
             if launched.exit_status:
                 line = launched.last_words()
@@ -376,3 +377,8 @@ class Client:
         log.info("connected to the server again, process %s", self.server_pid)
         for session in self._sessions.values():
             session.reopen()
+
+
+def new_identity() -> bytes:
+    """A routing id, which must not begin with NUL."""
+    return b"c" + secrets.token_bytes(15)

@@ -116,10 +116,12 @@ class Connection:
                 await asyncio.wait_for(self._welcomed.wait(), deadline.at_most(GREETING_INTERVAL_S))
         return self.welcome
 
-    def reconnect(self) -> None:
-        """Connect anew, to whoever listens now; only before there was a Welcome."""
+    def reconnect(self, routing_id: bytes) -> None:
+        """Connect anew, to whoever listens now; only before there was a Welcome. Under another id: a server that had the old
+        connection after all must not take the one for the other."""
         if self.welcome is None and not self._ended:
             self._socket.disconnect(self._endpoint)
+            self._socket.setsockopt(zmq.ROUTING_ID, routing_id)
             self._socket.connect(self._endpoint)
 
     def send(self, message: Message, payloads: Sequence[Buffer] = ()) -> None:

@@ -29,7 +29,7 @@ TAPPED = TESTS / "tapped_bridge.py"
 #: Of our track mpv reads as far ahead here, in seconds, as of a 1080p film with its default limits.
 READ_AHEAD = "--demuxer-max-bytes=4MiB"
 BACK_S = 3.0  # that in-betweens may take to be on the screen again
-START_S = 90.0  # on a machine that other programs use too
+START_S, GONE_S = 90.0, 30.0  # for processes to be there and to end, on a machine that other programs use too
 LOGGED = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ \d+ \S+ (\w+) ")
 KEPT_LOGS = {"server.log", "server-stderr.log", "bridge.log"}
 
@@ -119,7 +119,7 @@ class Place:
     def left_behind(self) -> list[str]:
         """What there still is after the players have gone and the server was stopped, but logs and what was learnt."""
         self.stop_server()
-        end = time.monotonic() + 10
+        end = time.monotonic() + GONE_S
         while (running := self.processes()) and time.monotonic() < end:
             time.sleep(0.05)
         left = [f"process {pid}: {Path(f'/proc/{pid}/cmdline').read_bytes()!r}" for pid in running]

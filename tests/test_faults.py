@@ -67,12 +67,24 @@ class Faults:
     """A play that things happen to, one after the other."""
 
     def __init__(self, play: Play) -> None:
-        self.play, self.place = play.on(), play.place
-        self._warnings = 0
+        self.play, self.place = play, play.place
+        began_s = time.monotonic()
+        try:
+            play.on()
+            #: Where starting takes long, starting again does.
+            self._limit_s = max(BACK_S * slack(), 2 * (time.monotonic() - began_s))
+            play.back(time.monotonic(), BACK_S * slack())
+        except AssertionError:
+            if not any("DRBA on" in line for line in play.mpv.log):
+                raise
+            pytest.skip(
+                "the machine is too busy to tell: it has not two in-betweens one after the other without a fault"
+            )
+        self._warnings = len(self.place.warnings())
 
     def over(self, ended_s: float, said: str = "", lines: int = 1) -> None:
         """The cause ended then: in-betweens are back soon, and the logs have said something in so many lines of warning."""
-        assert self.play.back(ended_s) < BACK_S * slack()
+        assert self.play.back(ended_s) < self._limit_s
         if said:
             until(lambda: any(said in line for line in self._new()))
         assert len(self._new()) <= lines, self._new()
@@ -82,7 +94,7 @@ class Faults:
         return self.place.warnings()[self._warnings :]
 
     def plays_on(self, seconds: float) -> None:
-        assert self.play.plays_on(seconds) < 0.5 * slack()
+        assert self.play.plays_on(seconds) < min(0.5 * slack(), seconds)
 
 
 # --- processes that die and hang --------------------------------------------------------------------------------------
@@ -448,6 +460,7 @@ def test_the_lock_of_a_killed_server_is_free(tmp_path: Path) -> None:
     lock.release()
 
 
+@pytest.mark.alone
 @pytest.mark.alone
 def test_two_players_that_start_at_once_share_a_server_and_its_successor(place: Place, film: Path) -> None:
     with Play(place, film) as one, Play(place, film) as other:

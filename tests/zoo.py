@@ -89,7 +89,7 @@ def film(
         inputs = ["-f", "lavfi", "-i", picture]
         if sound:
             inputs += ["-itsoffset", str(offset_s), "-f", "lavfi", "-i", _SOUND, "-c:a", sound, "-strict", "-2"]
-        ffmpeg(*inputs, "-frames:v", str(frames), "-g", "6", *encoder, path)
+        ffmpeg(*inputs, "-frames:v", str(frames), "-g", "6", "-threads", "1", *encoder, path)
 
     return make
 

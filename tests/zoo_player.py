@@ -14,6 +14,7 @@ from mpv_driver import Mpv
 
 #: A machine that runs tests may be busy: only what hangs takes longer.
 DEADLINE_S = 60.0
+POLL_S = 0.05
 #: Where the server does not answer at once a film of half a second gets its own pictures only, and is played again.
 DRAWN_DEADLINE_S, ATTEMPTS = 3.0, 5
 #: FFmpeg's showinfo filter tells time and checksum of what goes by, in the nearest of the formats that DRBA carries.
@@ -24,6 +25,10 @@ _ARGUMENTS = [
     "--idle=yes",
     "--pause",
     "--framedrop=no",
+    "--vd-lavc-threads=1",
+    "--ytdl=no",
+    "--osc=no",
+    "--load-stats-overlay=no",
     "--image-display-duration=0.1",
     f"--vf=lavfi=[format={'|'.join(_CARRIED)},showinfo]",
     "--af=lavfi=[ashowinfo]",
@@ -79,6 +84,7 @@ class Player:
     def __init__(self, *, drba: bool) -> None:
         self._drba = drba
         self._mpv: Mpv | None = None
+        self._heard = 0  # lines of its log that were looked at
 
     def close(self) -> None:
         if self._mpv is not None:
@@ -88,14 +94,18 @@ class Player:
     def play(self, path: Path, *, drawn: bool = False, speed: float = 4) -> Played:
         """From its beginning to its end, paused until DRBA is on and, if so `drawn`, the first in-between is there.
         AssertionError where mpv dies or hangs."""
-        mpv = self._mpv or self._start()
-        self._mpv = None  # unless it lives
-        mpv.set("speed", speed)
-        for _ in range(ATTEMPTS):
-            played = self._play(mpv, path, drawn)
-            if played.interpolated or not (drawn and played.was_on):
-                break
-        self._mpv = mpv
+        mpv = self._mpv = self._mpv or self._start()
+        try:
+            mpv.set("speed", speed)
+            for _ in range(ATTEMPTS):
+                played = self._play(mpv, path, drawn)
+                if played.interpolated or not (drawn and played.was_on):
+                    break
+        except BaseException:
+            mpv.process.kill()
+            self.close()
+            self._mpv = None
+            raise
         return played
 
     def _start(self) -> Mpv:
@@ -119,11 +129,12 @@ class Player:
         mpv.wait_for(lambda: event("file-loaded") or event("end-file"), DEADLINE_S)
         audio = bool(event("file-loaded") and mpv.get("aid"))
         if self._drba and event("file-loaded"):
+            self._heard = 0
             mpv.message("on")  # as the key does
-            mpv.wait_for(lambda: event("end-file") or self._settled(mpv), DEADLINE_S)
+            mpv.wait_for(lambda: event("end-file") or self._settled(mpv), DEADLINE_S, POLL_S)
             if drawn and mpv.is_on:
                 with contextlib.suppress(AssertionError):
-                    mpv.wait_for(lambda: self._stats(mpv, "interpolated_frames"), DRAWN_DEADLINE_S)
+                    mpv.wait_for(lambda: self._stats(mpv, "interpolated_frames"), DRAWN_DEADLINE_S, POLL_S)
         at_start = len(mpv.log)
         mpv.set("pause", False)
         end = mpv.wait_for(lambda: event("end-file"), DEADLINE_S)
@@ -132,10 +143,12 @@ class Player:
 
     def _settled(self, mpv: Mpv) -> bool:
         """Whether DRBA is on, or has said why not."""
-        if any("the bridge does not answer" in line for line in mpv.log):  # yet: a machine that runs tests may be busy
+        said, self._heard = [line for line in mpv.log[self._heard :] if line.startswith("[drba]")], len(mpv.log)
+        if any("the bridge does not answer" in line for line in said):  # yet: a machine that runs tests may be busy
             mpv.log = [line for line in mpv.log if "does not answer" not in line]
+            self._heard = len(mpv.log)
             mpv.message("on")
-        if any("DRBA cannot start" in line or "DRBA off" in line for line in mpv.log):
+        elif any("DRBA cannot start" in line or "DRBA off" in line for line in said):
             return True
         return bool(self._stats(mpv, "output_frames") and mpv.is_on and not mpv.get("seeking"))
 
