@@ -13,7 +13,7 @@ import numpy as np
 WINDOW_S = 10.0  # memory moves with every frame: what is fitted are medians of this long
 FRAMES = "memfd:drba-frames"
 MPV_WORKER = "mpv/worker"
-FEWEST_WINDOWS = 6  # of which a line can be said to grow or not
+FEWEST_WINDOWS = 30  # five minutes: in less, buffers that fill look like a leak
 
 
 @dataclass(frozen=True)

@@ -104,21 +104,21 @@ def test_a_film_that_ends_early_is_found() -> None:
 
 
 def test_a_process_that_leaks_is_found() -> None:
-    """A real one: it keeps a quarter of a MiB a step. Seconds of it stand for minutes."""
+    """A real one: it keeps a quarter of a MiB a step, which stands for four seconds."""
     program = (
         "import sys\nkept = []\nfor line in sys.stdin:\n    kept.append(b'x' * int(line))\n    print(flush=True)\n"
     )
-    for step_bytes, slope in ((1 << 18, 0.25 * 60), (0, 0.0)):
+    for step_bytes, slope in ((1 << 18, 0.25 * 15), (0, 0.0)):
         with subprocess.Popen(
             [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
             assert process.stdin is not None and process.stdout is not None
             samples = []
-            for second in range(100):
+            for step in range(100):
                 process.stdin.write(b"%d\n" % step_bytes)
                 process.stdin.flush()
                 process.stdout.readline()
-                samples.append((float(second), resident_mib(process.pid)))
+                samples.append((4.0 * step, resident_mib(process.pid)))
         assert slope_mib_per_minute(samples) == pytest.approx(slope, abs=0.5)
         result = Soak(minutes=2, warm_up_s=0, seed=1, lives=[Life("bridge", process.pid, 0.0, samples)])
         result.judge()
@@ -139,5 +139,5 @@ def test_a_slope_is_found_under_noise_and_jumps(slope: float) -> None:
 
 
 def test_too_short_a_life_says_nothing_of_memory() -> None:
-    life = Life("server", 1, 0.0, [(float(second), second) for second in range(90)], [Held(1, 1)])
-    assert life.slope(warm_up_s=60) is None and life.slope(warm_up_s=0) is not None
+    life = Life("server", 1, 0.0, [(float(second), second) for second in range(400)], [Held(1, 1)])
+    assert life.slope(warm_up_s=200) is None and life.slope(warm_up_s=0) is not None
