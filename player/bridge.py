@@ -113,8 +113,9 @@ class Bridge:
                 async with self._busy:
                     await self._close_film()
             elif verb == "cancel-build":
-                if self._film is not None:
-                    self._film.cancel_build()
+                async with self._busy:  # its build may be told while it is still being opened
+                    if self._film is not None:
+                        self._film.cancel_build()
             elif verb == "level":
                 if self._film is not None:
                     self._film.set_mode(str(data["mode"]))

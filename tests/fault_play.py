@@ -160,7 +160,7 @@ class Play:
         program.chmod(0o700)
         opts = {"drba-command": str(program), "drba-fps": "2x", "drba-quality": "quality", **(options or {})}
         arguments = (READ_AHEAD, "--loop-file=inf", *arguments)
-        self.mpv = Mpv([film], *arguments, script_opts=opts, environment=place.environment)
+        self.mpv = Mpv([film], *arguments, script_opts=opts, environment=place.environment, inherits=False)
         self._lines_read = 0
         self._kinds: dict[int, tuple[Kind, bool]] = {}  # by output frame: what was handed over last
         self.missed = 0

@@ -29,11 +29,13 @@ class Mpv:
         script_opts: dict[str, str] | None = None,
         script: bool = True,
         environment: dict[str, str] | None = None,
+        inherits: bool = True,
         config: Path | None = None,
         player: Sequence[str] | None = None,
     ) -> None:
         """`config` is a folder for mpv's configuration and state; without it mpv has none. With `player`, arguments of
-        drba-player, that is what runs, in a process of its own; it loads the script and sets its options itself."""
+        drba-player, that is what runs, in a process of its own; it loads the script and sets its options itself.
+        `environment` adds to the tests' own where it `inherits` that."""
         self.folder = tempfile.TemporaryDirectory(prefix="mpvtest")
         socket_path = os.path.join(self.folder.name, "ipc")
         options = {"drba-command": drba_program(), **(script_opts or {})}
@@ -50,7 +52,7 @@ class Mpv:
             own += ["--idle=no", "--script-opts=" + ",".join(f"{name}={value}" for name, value in options.items())]
             own += [f"--script={lua_script()}"] if script else []
             command = ["mpv", *own, *arguments, "--", *map(str, files)]
-        self.process = subprocess.Popen(command, env={**os.environ, **(environment or {})})
+        self.process = subprocess.Popen(command, env={**(os.environ if inherits else {}), **(environment or {})})
         self.log: list[str] = []
         self.events: list[dict[str, Any]] = []
         self._ids = 0

@@ -100,7 +100,7 @@ def test_playing_goes_on_while_an_engine_is_built_and_then_with_it(place: Place,
             await eventually(lambda: player.heard[-1].progress == 0.4)
             assert player.heard[-1] == EngineState(MODEL, "first", "part render, 4 of 10", "built", 0.4)
             report = await asyncio.to_thread(server_status)
-            assert f"{MODEL} on first (shared)" in describe_status(report)
+            assert f"{MODEL} on first" in describe_status(report)
             assert "building built 40%" in describe_status(report)
             assert await player.play() == "first"
             build.step("done", 1.0)
