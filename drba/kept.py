@@ -45,8 +45,7 @@ class KeptFacts:
     def write(self, facts: dict[str, Any]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(
-                self.path, json.dumps(facts, indent=1).encode(), durable=False
-            )  # mpv's end ends the bridge
+            # Not waiting for the disk: mpv's end ends the bridge, which writes at the end of a film.
+            write_atomically(self.path, json.dumps(facts, indent=1).encode(), durable=False)
         except (OSError, DrbaError) as error:
             log.warning("%s: %s", self.path, error)

@@ -55,9 +55,7 @@ class FilmRequest:
     quality: str = "auto"
     pixel_aspect: float = 0.0  # as mpv shows the film's own track; 0 where it has not said
     deinterlaced: bool = False  # mpv makes whole pictures of the fields of an interlaced film
-    at_s: Fraction | None = (
-        None  # on mpv's clock: there the picture's size and format are looked at, not at the beginning
-    )
+    at_s: Fraction | None = None  # on mpv's clock: the picture's size and format are those there, not at the beginning
     web: dict[str, str] = field(default_factory=dict)
     origin: str | None = None  # that mpv says to every web server, that of the virtual file included
 
@@ -120,10 +118,17 @@ class Film:
         self._began_at = time.monotonic()
         controller = Controller((SOURCE_LEVEL,), mode=mode)
         self._context = StreamContext(
-            clock, frames, self._pool, decoder, playhead, self.stats, self._sessions, controller
+            clock,
+            frames,
+            self._pool,
+            decoder,
+            playhead,
+            self.stats,
+            self._sessions,
+            controller,
+            frame_s=1 / self.source_rate,
+            fill_up=not self.info.duration_estimated,
         )
-        self._context.frame_s = 1 / self.source_rate
-        self._context.fill_up = not self.info.duration_estimated
         self.track = Track(self.file, lambda first: OutputStream(self._context, first), request.origin)
 
     def _sample_aspect(self) -> Fraction:

@@ -71,8 +71,8 @@ class StreamContext:
     stats: Stats
     sessions: Sessions
     controller: Controller
-    frame_s: Fraction = Fraction(1, 24)  # how long the film's last frame is shown
-    fill_up: bool = True  # whether `frames` is what the container states
+    frame_s: Fraction  # how long the film's last frame is shown
+    fill_up: bool  # whether `frames` is what the container states
     generation: int = 0
     queued: int = 0  # output frames planned and not yet handed over
     on_level: Callable[[], None] = field(default=lambda: None)  # the level has changed
@@ -229,11 +229,11 @@ class OutputStream:
 
     def _end(self, last: SourceSlot) -> int:
         """First output frame after the film, when `last` is its last frame."""
-        frames = self._context.frames
         context = self._context
         data_end = context.clock.frames_until(last.time_s + context.frame_s)
-        missing = frames - data_end
-        return frames if context.fill_up and missing <= FILL_UP_S * context.clock.rate else min(frames, data_end)
+        if context.fill_up and context.frames - data_end <= FILL_UP_S * context.clock.rate:
+            return context.frames
+        return min(context.frames, data_end)
 
     async def _next_source(self) -> SourceSlot | None:
         source = await self._run.frames.get()

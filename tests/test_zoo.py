@@ -93,8 +93,11 @@ def check_nothing_lost(specimen: Specimen, alone: Played, on: Played) -> None:
 
 
 def lost(specimen: Specimen, alone: Played, on: Played) -> list[float]:
-    if specimen.pictures is not Pictures.ALL:
-        return []
+    return missing(alone, on) if specimen.pictures is Pictures.ALL else []
+
+
+def missing(alone: Played, on: Played) -> list[float]:
+    """Times of the film's pictures that were not shown with DRBA on."""
     return [picture.time_s for picture in alone.pictures if picture.content not in on.contents]
 
 
@@ -128,9 +131,8 @@ def check_partly(specimen: Specimen, alone: Played, on: Played) -> None:
     assert on.was_on and on.interpolated > 0
     if specimen.pictures is Pictures.UNSEEKABLE:
         return
-    missing = [picture.time_s for picture in alone.pictures if picture.content not in on.contents]
     # Going over and back are seeks, each of which may cost a moment on a busy machine.
-    assert len(missing) <= len(alone.pictures) / 3
+    assert len(missing(alone, on)) <= len(alone.pictures) / 3
     check_ends(alone, on)
 
 
