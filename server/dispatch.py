@@ -33,6 +33,8 @@ log = logging.getLogger("drba.server")
 REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MODELS_AGE_S = 1.0
 WORKS_S = 2.0  # without a failed request, after which a session's renderer is said to work again
+HANG_MS = 1000.0  # of rendering a picture, and
+HANG_TIMES = 10.0  # as long as usual: then a worker hung
 STUCK_TIMEOUT_S = 1.0  # for workers after the processes that they waited for were ended
 
 OpenRenderer = Callable[[StreamSpec], StreamRenderer]
@@ -348,6 +350,7 @@ class Dispatcher:
             self._fail(peer, job.request, m.FailureCode.RENDER, line)
             return
         self._renders_again(session)
+        self._tell_a_hang(session, result.render_ms)
         self.counts.rendered += 1
         session.rendered += 1
         session.render_ms_sum += result.render_ms
@@ -370,6 +373,16 @@ class Dispatcher:
                 "session %d of client %s renders again, %d requests failed", session.id, session.peer, session.failing
             )
             session.failing = 0
+
+    def _tell_a_hang(self, session: ServerSession, render_ms: float) -> None:
+        """Said of a picture that took very much longer than the session's do, and once of those that hung together."""
+        now_s, usual_ms = time.monotonic(), session.render_ms_sum / max(1, session.rendered)
+        if not session.rendered or render_ms < max(HANG_MS, HANG_TIMES * usual_ms):
+            return
+        if now_s - session.hung_s > render_ms / 1000:
+            took = f"{render_ms / 1000:.1f} s instead of {usual_ms:.0f} ms"
+            log.warning("session %d of client %s: a worker hung, a picture took %s", session.id, session.peer, took)
+        session.hung_s = now_s
 
     def stop(self, timeout_s: float) -> bool:
         """End all sessions, wait for the workers and answer what they have done; False if one does not come back."""

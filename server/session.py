@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -52,6 +53,7 @@ class ServerSession:
         self.rendered = self.dropped = self.failed = 0
         self.failing = 0  # requests that failed since its renderer was last known to work, the newest one at `failed_s`
         self.failed_s = 0.0
+        self.hung_s = -math.inf  # when a worker last came back from hanging
         self.render_ms_sum = 0.0
         self.memory = memory
         # Over a network only: between processes of one machine nothing is faster than the bytes themselves.

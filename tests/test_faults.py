@@ -134,7 +134,7 @@ def test_a_film_outlives_workers_that_fail(fault: str, place: Place, film: Path)
         if fault == "raise":  # on a busy machine nothing may have been asked for yet
             until(lambda: any("on fire" in line for line in place.warnings()))
         place.fault.write_text("")
-        faults.over(time.monotonic(), "on fire" if fault == "raise" else "", lines=1)
+        faults.over(time.monotonic(), "on fire" if fault == "raise" else "a worker hung", lines=1)
         if fault == "raise":
             play.mpv.wait_for(lambda: any("renders again" in line for line in place.log_lines()))
 

@@ -646,7 +646,8 @@ def with_two_pictures(path: Path) -> None:
 
 
 def only_sound(path: Path) -> None:
-    ffmpeg("-f", "lavfi", "-i", _SOUND, "-c:a", "flac", path)
+    """Longer than the sound device's buffer: mpv ends a film without pictures that is in there whole, though paused."""
+    ffmpeg("-f", "lavfi", "-i", "sine=f=440:r=48000:d=3", "-c:a", "flac", path)
 
 
 EXTRAS = (
