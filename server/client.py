@@ -187,6 +187,10 @@ class Client:
     async def _open(self, session: Session) -> None:
         """Also where the server dies meanwhile: the film, or one of its levels, would be without in-betweens for good."""
         for left in reversed(range(OPENINGS)):
+            while (
+                not self._connected.is_set()
+            ):  # what is asked of a server that has gone is lost, and nobody asks again
+                await self.wait_connected(self._attempt_s)
             try:
                 if not session.ready:
                     await asyncio.shield(session.open())
@@ -194,7 +198,6 @@ class Client:
             except ServerError:
                 if session.refused or not left:
                     raise
-                await self.wait_connected(self._attempt_s)
 
     async def close(self) -> None:
         """Close all sessions and the connection; the server stays for others. May be called twice."""

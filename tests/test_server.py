@@ -94,6 +94,28 @@ def test_a_session_is_opened_also_if_the_server_dies_meanwhile(place: Place) -> 
     run(test())
 
 
+def test_a_session_is_opened_also_if_the_server_dies_just_before(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the soak: the next film began in the moment in which a server died, and was opened by nobody for two minutes."""
+
+    async def test() -> None:
+        async with await connect() as client:
+            wait_connected, waits = client.wait_connected, []
+
+            async def and_then_it_dies(*arguments: float) -> None:
+                await wait_connected(*arguments)
+                waits.append(client.server_pid)
+                if len(waits) == 1:
+                    os.kill(client.server_pid, signal.SIGKILL)
+                    await eventually(lambda: not client.connected)
+
+            monkeypatch.setattr(client, "wait_connected", and_then_it_dies)
+            film = await Film.open(client)
+            assert film.output((await film.ask(5)).outputs[0]) == film.expected(5, 0.75)
+            await film.close()
+
+    run(test())
+
+
 def test_a_session_that_kills_each_server_is_given_up(place: Place) -> None:
     async def test() -> None:
         async with await connect() as client:
