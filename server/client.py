@@ -255,8 +255,9 @@ class Client:
                 return welcome
         if not self._start:
             raise ServerError(f"no server answers at {self._endpoint}; start drba-server")
-        pause_s, taken = 0.1, path is not None and listening(str(path))
+        pause_s, taken = 0.1, False
         while not deadline.passed:
+            taken = taken or (path is not None and listening(str(path)))
             launched = Launched(self._command)
             reconnected = Deadline(RELAUNCH_INTERVAL_S)
             # Exit status 0 means that it found another server, which is starting (then it answers soon) or ending (then

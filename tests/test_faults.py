@@ -452,6 +452,32 @@ def test_a_stranger_at_the_servers_socket_is_driven_out(server_place: ServerPlac
         run(test())
 
 
+def test_a_stranger_that_moves_in_while_no_server_can_start_is_driven_out(server_place: ServerPlace) -> None:
+    """Found by benchmarks/faults.py: the client stayed connected to it for ten seconds."""
+    path = server_place.folder / f"server-v{VERSION}.sock"
+
+    async def test(stranger: socket.socket) -> None:
+        async with await connect() as client:
+            film = await Film.open(client)
+            os.kill(client.server_pid, signal.SIGKILL)
+            with hold(server_place.folder / f"server-v{VERSION}.lock") as holder:
+                await eventually(lambda: not client.connected)
+                starts = len(server_place.started)
+                film.session.wake()
+                await eventually(lambda: len(server_place.started) > starts)  # and found nobody at the socket before
+                path.unlink(missing_ok=True)
+                stranger.bind(str(path))
+                stranger.listen()
+                holder.kill()
+            ended_s = time.monotonic()
+            await film.session.wait_ready(20)
+            assert time.monotonic() - ended_s < BACK_S * slack()
+            await film.close()
+
+    with socket.socket(socket.AF_UNIX) as stranger:
+        run(test(stranger))
+
+
 def test_the_lock_of_a_killed_server_is_free(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with hold(path) as holder:
@@ -462,7 +488,6 @@ def test_the_lock_of_a_killed_server_is_free(tmp_path: Path) -> None:
     lock.release()
 
 
-@pytest.mark.alone
 @pytest.mark.alone
 def test_two_players_that_start_at_once_share_a_server_and_its_successor(place: Place, film: Path) -> None:
     with Play(place, film) as one, Play(place, film) as other:
