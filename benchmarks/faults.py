@@ -122,7 +122,7 @@ def mpv_killed(place: Place, film: Path, row: Row) -> None:
                 bridge = play.bridge
                 kill(play.mpv.process.pid)
                 until(lambda p=bridge: not Path(f"/proc/{p}").exists())
-                until(lambda: len(place.status().sessions) == 1)
+                until(lambda: len({session.pid for session in place.status().sessions}) == 1)
             with row.case(first):
                 pass
 
@@ -184,15 +184,14 @@ def logs_full(place: Place, film: Path, row: Row) -> None:
             play.on()
             with row.case(play):
                 row.watch(play, CAUSE_S)
-            with row.case(play) as ended:
+            with row.case(play):
                 kill(play.server)
-                ended()
-                row.watch(play, 1)
+            row.watch(play, 1)
         with Play(place, film) as play:
             play.on()
-            with row.case(play) as ended, full(place.state):
-                kill(play.server)
-                ended()
+            with full(place.state):
+                with row.case(play):
+                    kill(play.server)
                 row.watch(play, CAUSE_S)
             kill(play.server)  # so that there is something to log
             play.back(time.monotonic())
@@ -220,10 +219,9 @@ def clock_jumps(place: Place, film: Path, row: Row) -> None:
     with Play(place, film, bridge=clock.environment) as play:
         play.on()
         for days in (1, -2, 400, -400, 0):
-            with row.case(play) as ended:
+            with row.case(play):
                 clock.set(days * DAY_S)
-                ended()
-                row.watch(play, 2)
+            row.watch(play, 2)
 
 
 @fault("shared memory exhausted")

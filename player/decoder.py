@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -69,7 +70,7 @@ class Decoder:
         run.stopped.set()
         assert run.finished is not None
         loop = asyncio.get_running_loop()
-        run.finished.add_done_callback(lambda _: loop.call_soon_threadsafe(self._drain, run))
+        run.finished.add_done_callback(lambda _: _soon(loop, self._drain, run))
 
     def _drain(self, run: Run) -> None:
         while not run.frames.empty():
@@ -100,7 +101,7 @@ class Decoder:
         except Exception:
             log.exception("decoding stopped")
         finally:
-            _hand_over(loop, run, None)
+            _soon(loop, run.frames.put_nowait, None)
 
     def _push(self, run: Run, frame: DecodedFrame, describe: Describer, loop: asyncio.AbstractEventLoop) -> None:
         while not run.room.acquire(timeout=POLL_S):
@@ -113,11 +114,13 @@ class Decoder:
             slot = self._pool.acquire(POLL_S)
         self._source.info.layout.copy(frame.planes(), self._pool.buffer(slot))
         to_previous = describe.relation(self._pool.views(slot, self._source.info.layout), frame.time_s)
-        _hand_over(loop, run, SourceSlot(next(self._numbers), frame.time_s - self._offset_s, slot, to_previous))
+        item = SourceSlot(next(self._numbers), frame.time_s - self._offset_s, slot, to_previous)
+        _soon(loop, run.frames.put_nowait, item)
 
 
-def _hand_over(loop: asyncio.AbstractEventLoop, run: Run, item: SourceSlot | None) -> None:
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
+    """Have the event loop make a call, unless it has ended: a bridge ends with its mpv and does not wait for its decoders."""
     try:
-        loop.call_soon_threadsafe(run.frames.put_nowait, item)
+        loop.call_soon_threadsafe(call, *arguments)
     except RuntimeError:
         log.debug("the event loop ended before the decoder")
