@@ -193,7 +193,9 @@ def logs_full(place: Place, film: Path, row: Row) -> None:
                 with row.case(play):
                     kill(play.server)
                 row.watch(play, CAUSE_S)
-            kill(play.server)  # so that there is something to log
+            dead = play.server
+            kill(dead)  # so that there is something to log
+            until(lambda: (now := place.status()) is not None and now.pid != dead)
             play.back(time.monotonic())
         place.stop_server()
         until(lambda: not place.processes())
