@@ -28,6 +28,7 @@ CUT_ERROR = (
     0.055  # mean luma difference (of 1) after warping by the teacher's flow, above which frames do not belong together
 )
 FORMAT = 1  # of the kept files
+PARTS = ("frames", "flows", "errors")  # in the order in which they are written
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,17 @@ class Clip:
 def load(paths: Sequence[Path], folder: Path, workers: int = 2) -> list[Clip]:
     """The films, decoded and estimated into `folder` where that was not done before."""
     folder.mkdir(parents=True, exist_ok=True)
-    # New processes, not forks: libraries here have threads, and a fork that took a lock of theirs waits for ever.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        keys = list(pool.map(_prepare, paths, [folder] * len(paths)))
+    keys = [folder / f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}-{FORMAT}" for path in paths]
+    missing = [(path, key) for path, key in zip(paths, keys, strict=True) if not _file(key, PARTS[-1]).exists()]
+    if missing:
+        # New processes, not forks: libraries here have threads, and a fork that took a lock of theirs waits for ever.
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(_prepare, *zip(*missing, strict=True)))
     return [_mapped(path, key) for path, key in zip(paths, keys, strict=True)]
 
 
 def _mapped(path: Path, key: Path) -> Clip:
-    arrays: list[Any] = [np.load(_file(key, part), mmap_mode="r") for part in ("frames", "flows", "errors")]
+    arrays: list[Any] = [np.load(_file(key, part), mmap_mode="r") for part in PARTS]
     return Clip(path.stem, *arrays)
 
 
@@ -74,19 +78,13 @@ def _file(key: Path, part: str) -> Path:
     return key.with_name(f"{key.name}.{part}.npy")
 
 
-def _prepare(path: Path, folder: Path) -> Path:
-    """Write what is missing of a film; its files' common beginning."""
-    content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    key = folder / f"{path.stem}-{content}-{FORMAT}"
-    if not _file(key, "errors").exists():  # written last
-        frames = _decoded(path)
-        flows, errors = _estimated(frames)
-        for part, array in (("frames", frames), ("flows", flows), ("errors", errors)):
-            unfinished = _file(key, part).with_suffix(".part")
-            with unfinished.open("wb") as file:
-                np.save(file, array)
-            unfinished.rename(_file(key, part))
-    return key
+def _prepare(path: Path, key: Path) -> None:
+    frames = _decoded(path)
+    for part, array in zip(PARTS, (frames, *_estimated(frames)), strict=True):
+        unfinished = _file(key, part).with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.save(file, array)
+        unfinished.rename(_file(key, part))
 
 
 def _decoded(path: Path) -> NDArray[np.uint8]:
