@@ -80,7 +80,8 @@ def _file(key: Path, part: str) -> Path:
 
 def _prepare(path: Path, key: Path) -> None:
     frames = _decoded(path)
-    for part, array in zip(PARTS, (frames, *_estimated(frames)), strict=True):
+    arrays: list[NDArray[Any]] = [frames, *_estimated(frames)]
+    for part, array in zip(PARTS, arrays, strict=True):
         unfinished = _file(key, part).with_suffix(".part")
         with unfinished.open("wb") as file:
             np.save(file, array)
