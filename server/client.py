@@ -187,9 +187,8 @@ class Client:
     async def _open(self, session: Session) -> None:
         """Also where the server dies meanwhile: the film, or one of its levels, would be without in-betweens for good."""
         for left in reversed(range(OPENINGS)):
-            while (
-                not self._connected.is_set()
-            ):  # what is asked of a server that has gone is lost, and nobody asks again
+            # What is asked of a server that has gone is lost, and nobody asks again.
+            while not self._connected.is_set():
                 await self.wait_connected(self._attempt_s)
             try:
                 if not session.ready:
