@@ -646,7 +646,7 @@ def with_two_pictures(path: Path) -> None:
 
 
 def only_sound(path: Path) -> None:
-    """Longer than the sound device's buffer: mpv ends a film without pictures that is in there whole, though paused."""
+    """Not shorter: with half a second the film had now and then ended, though paused, before DRBA was asked for."""
     ffmpeg("-f", "lavfi", "-i", "sine=f=440:r=48000:d=3", "-c:a", "flac", path)
 
 
