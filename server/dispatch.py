@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import threading
@@ -79,6 +80,7 @@ class Dispatcher:
         self.counts = Counts()
         self.started_s = self.active_s = time.monotonic()  # active: when there last was work
         self.stop_asked = False
+        self._stood_s, self._stood_until_s = 0.0, -math.inf
         self._open_renderer = open_renderer
         self._cards = cards
         self._models = models
@@ -366,6 +368,10 @@ class Dispatcher:
         if outgoing is not None:
             outgoing.sent((request.session, request.request), packed)
 
+    def stood_still(self, seconds: float) -> None:
+        """This process did nothing until now for so long: it was stopped, or the machine slept. No worker hung meanwhile."""
+        self._stood_s, self._stood_until_s = seconds, time.monotonic()
+
     def _renders_again(self, session: ServerSession) -> None:
         """Said when nothing has failed for a while: what fails now and then is one fault, not many."""
         if session.failing and time.monotonic() - session.failed_s > WORKS_S:
@@ -377,6 +383,8 @@ class Dispatcher:
     def _tell_a_hang(self, session: ServerSession, render_ms: float) -> None:
         """Said of a picture that took very much longer than the session's do, and once of those that hung together."""
         now_s, usual_ms = time.monotonic(), session.render_ms_sum / max(1, session.rendered)
+        if now_s - render_ms / 1000 < self._stood_until_s:
+            render_ms -= self._stood_s * 1000
         if not session.rendered or render_ms < max(HANG_MS, HANG_TIMES * usual_ms):
             return
         if now_s - session.hung_s > render_ms / 1000:

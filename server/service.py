@@ -25,7 +25,8 @@ from .protocol import Buffer, MalformedMessage, parse_request, serialize
 log = logging.getLogger("drba.server")
 
 SILENCE_S = 30.0  # a client that says nothing for so long is gone; clients send a Hello several times a second
-TICK_S = 1.0  # how often silence and idleness are looked at
+TICK_S = 0.5  # how often silence and idleness are looked at
+LATE_S = 0.25  # after which this process was not late for its own clock but stopped
 STOP_TIMEOUT_S = 5.0  # for the running requests when the server ends; one takes milliseconds, a stuck driver forever
 LINGER_MS = 500  # for the last answers to leave
 HANDSHAKE_MS = 10_000  # for a connection to say what it is: one that does not holds a file open
@@ -64,6 +65,7 @@ class Server:
         self._counted: dict[str, tuple[int, int]] = {}  # by key: a second of the clock, and messages in it
         self._lost: list[Peer] = []
         self._stop_reason: str | None = None
+        self._woke_s = time.monotonic()
         # A pipe, not an inproc socket: threads and signal handlers write to it without a socket of their own.
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -146,6 +148,9 @@ class Server:
         until_idle_s = self._dispatcher.active_s + self._idle_timeout_s - time.monotonic()
         # at least 1 ms: poll counts whole milliseconds, and 0 of them would spin through the last one
         events = dict(self._poller.poll(max(1, int(min(TICK_S, until_idle_s) * 1000))))
+        woke_s, self._woke_s = self._woke_s, time.monotonic()
+        if self._woke_s - woke_s > TICK_S + LATE_S:
+            self._dispatcher.stood_still(self._woke_s - woke_s)
         if self._wake_read in events:
             os.read(self._wake_read, 4096)
         self._dispatcher.finish_results()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,6 +165,31 @@ def test_a_server_that_hangs_fails_requests_and_may_come_back(place: Place) -> N
             await film.close()
 
     run(test())
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_worker_that_hung_is_told_of_unless_its_server_was_stopped(stopped: bool, place: Place) -> None:
+    async def test() -> None:
+        async with await connect() as client:
+            film = await Film.open(client, place.gate.model)
+            place.gate.let_through(1)
+            await film.ask(5)
+            assert place.gate.arrived()
+            answer = film.ask(6)
+            await eventually(place.gate.arrived)
+            if stopped:
+                os.kill(client.server_pid, signal.SIGSTOP)
+            time.sleep(1.5)
+            if stopped:
+                os.kill(client.server_pid, signal.SIGCONT)
+            place.gate.let_through(1)
+            await asyncio.gather(answer, return_exceptions=True)  # given up when the server did not answer
+            await eventually(lambda: client.connected and film.session.in_flight == 0)
+            await film.close()
+
+    run(test())
+    assert ("a worker hung" in place.log) is not stopped
 
 
 @pytest.mark.alone
