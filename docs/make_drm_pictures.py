@@ -119,8 +119,8 @@ class Film:
 AROUND: Box = (230, 130, 690, 710)  # the figure before and after the jump
 ARM: Box = (350, 390, 570, 570)
 HAND: Box = (320, 340, 620, 620)
-MODELS = ("flow",)  # whose figures are measured
-MEASURED_SCENES = range(4)  # the first ones: neither good nor bad ones were sought
+MODELS = ("flow", "drba-small")  # whose figures are measured
+MEASURED_SCENES = range(3)  # the first ones: neither good nor bad ones were sought
 EXAMPLES = range(6)
 SLICE_ROW, SLICE_PART = 520, (200, 900)  # in points: the row that is followed in time, from where to where
 
@@ -197,7 +197,7 @@ def ghosts() -> Image:
         height, width = held.size
         left = min(max(0, middle - height * 2 // 5), width - height * 4 // 5)
         part = np.s_[height // 5 :, left : left + height * 4 // 5, ::-1]
-        rows.append(row([Panel(picture[part], *words, marked=True) for picture, *words in panels], 320, (1.0, 1.0)))
+        rows.append(row([Panel(picture[part], *words, marked=True) for picture, *words in panels], 245, (1.0, 1.0)))
     return column(rows)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -19,13 +20,41 @@ ANALYSIS_ROWS = 180  # a 16:9 picture is reduced to about this many rows: 720p b
 MIN_ANALYSIS_SIDE = 16  # below this DIS has no pyramid to search
 #: Pixels of the reduced image that a flow vector stands for, in each direction: DIS is refined to this, not further.
 FLOW_STEP = 2
+Detail = Literal["rough", "fine", "whole"]
+_searchers = threading.local()  # a DIS object holds its pyramids: one a thread and detail
+
 CACHED_FRAMES = 8  # frames whose reduced images are kept: a triplet for each of two workers, and some slack
 
 
 def reduction(layout: FrameLayout, scale: float = 1.0) -> int:
     """Factor by which both sides of the picture are divided for analysis; a larger `scale` means a larger image."""
-    rows = (layout.width * layout.height * 9 / 16) ** 0.5
-    return max(1, round(rows / ANALYSIS_ROWS / scale))
+    return max(1, round(rows_of(layout.height, layout.width) / ANALYSIS_ROWS / scale))
+
+
+def analysis_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Of the image that flow is searched in for a picture."""
+    factor = max(1.0, rows_of(height, width) / ANALYSIS_ROWS / scale)
+    return max(1, round(height / factor)), max(1, round(width / factor))
+
+
+def rows_of(height: int, width: int) -> float:
+    """The rows that a 16:9 picture of as many pixels has."""
+    return (width * height * 9 / 16) ** 0.5
+
+
+def search(a: NDArray[np.uint8], b: NDArray[np.uint8], detail: Detail) -> NDArray[np.float32]:
+    """Optical flow from luma image a to b, (h, w, 2) as (x, y) in their pixels: a's pixel p is found in b at p + flow(p). Zero
+    for images too small to search. Thread-safe."""
+    if min(a.shape) < MIN_ANALYSIS_SIDE:
+        return np.zeros((*a.shape, 2), np.float32)
+    searcher: cv2.DISOpticalFlow | None = getattr(_searchers, detail, None)
+    if searcher is None:
+        searcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        searcher.setFinestScale({"rough": 2, "fine": 1, "whole": 0}[detail])  # a power of two: 1 is FLOW_STEP
+        searcher.setGradientDescentIterations(8 if detail == "rough" else 16)
+        searcher.setVariationalRefinementIterations(0 if detail == "rough" else 1)
+        setattr(_searchers, detail, searcher)
+    return np.asarray(searcher.calc(a, b, None), np.float32)
 
 
 class FlowEstimator:
@@ -42,16 +71,13 @@ class FlowEstimator:
         self._shift_bits = layout.format.depth - 8
         self._images: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._lock = threading.Lock()
-        self._searchers = threading.local()  # a DIS object holds its pyramids: one a thread and kind
 
     def flow(
         self, number_a: int, luma_a: Plane, number_b: int, luma_b: Plane, *, rough: bool = False
     ) -> NDArray[np.float32]:
         """Flow from frame a to frame b. A `rough` one takes a fifth of the time: enough for distances, not for warping."""
         a, b = self._reduced(number_a, luma_a), self._reduced(number_b, luma_b)
-        if min(a.shape) < MIN_ANALYSIS_SIDE:
-            return np.zeros((self.rows, self.columns, 2), np.float32)
-        flow = self._searcher(rough).calc(a, b, None)
+        flow = search(a, b, "rough" if rough else "fine")
         # The estimate is no finer than this, so nothing is lost and all that follows has a quarter to do.
         cells = cv2.resize(flow, (self.columns, self.rows), interpolation=cv2.INTER_AREA)
         cells *= np.float32(1 / FLOW_STEP)
@@ -75,14 +101,3 @@ class FlowEstimator:
             while len(self._images) > CACHED_FRAMES:
                 self._images.popitem(last=False)
         return small
-
-    def _searcher(self, rough: bool) -> cv2.DISOpticalFlow:
-        name = "rough" if rough else "fine"
-        searcher: cv2.DISOpticalFlow | None = getattr(self._searchers, name, None)
-        if searcher is None:
-            searcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-            searcher.setFinestScale(2 if rough else 1)  # a power of two: 1 is FLOW_STEP
-            searcher.setGradientDescentIterations(8 if rough else 16)
-            searcher.setVariationalRefinementIterations(0 if rough else 1)
-            setattr(self._searchers, name, searcher)
-        return searcher

@@ -49,6 +49,16 @@ def distance_ratio(
     return d10 / total, d12 / total
 
 
+def decided_ratio(ratio: Array, dead_zone: float) -> Array:
+    """A ratio map of flow that was searched for between reduced pictures: within 1/2 +- `dead_zone` it is plain acceleration,
+    which such flow measures too roughly to follow, and becomes 1/2; only where one side clearly rests (the ratios of held
+    drawings are near 0 and 1) does the local timestep move."""
+    offset = ratio - 0.5
+    side = (offset > 0) * 2.0 - 1.0
+    beyond = offset * side - dead_zone
+    return 0.5 + side * (beyond > 0) * beyond * (0.5 / (0.5 - dead_zone))
+
+
 def local_timestep(ratio: Array, t: float, *, linear: bool = True) -> Array:
     """Move a ratio map, whose own time is 1/2, to time `t` in 0..1; returns a map of the same shape.
 

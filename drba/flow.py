@@ -20,9 +20,8 @@ from .splat import splat_average
 
 #: Added to both distances, in cells of the flow: what the estimator finds of a drawing that rests.
 DISTANCE_EPSILON = 0.05
-#: A ratio within 1/2 +- this is plain acceleration, which the flow measures too roughly to follow: only where one side clearly
-#: rests (the ratios of held drawings are near 0 and 1) does the local timestep move. Measured in docs/performance.md: 0.3 cost
-#: 0.33 dB over the quarter of the frames with the most motion, 0.4 costs 0.12.
+#: See `drm.decided_ratio`. Measured in docs/performance.md: 0.3 cost 0.33 dB over the quarter of the frames with the most motion,
+#: 0.4 costs 0.12.
 RATIO_DEAD_ZONE = 0.4
 
 
@@ -67,11 +66,7 @@ class FlowInterpolator:
             interval10=interval_near,
             interval12=interval_beyond,
         )
-        offset = ratio - 0.5
-        ratio = 0.5 + np.sign(offset) * np.maximum(np.abs(offset) - RATIO_DEAD_ZONE, 0) * (
-            0.5 / (0.5 - RATIO_DEAD_ZONE)
-        )
-        local = drm.local_timestep(ratio, t, linear=self._linear)
+        local = drm.local_timestep(drm.decided_ratio(ratio, RATIO_DEAD_ZONE), t, linear=self._linear)
         return np.clip(local[0, 0], 0.0, 1.0).astype(np.float32)
 
     def render(

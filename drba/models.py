@@ -16,7 +16,7 @@ from .errors import ModelError
 if TYPE_CHECKING:
     from .networks.interpolator import Interpolator
 
-Family = Literal["flow", "rife", "gmfss", "gmfss-union", "distil"]
+Family = Literal["flow", "refine", "rife", "gmfss", "gmfss-union", "distil"]
 Algorithm = Literal["sha256", "git-blob"]
 
 VS_RIFE = "https://github.com/HolyWu/vs-rife/releases/download/model"
@@ -113,13 +113,13 @@ MODELS: tuple[ModelSpec, ...] = (
     ),
     ModelSpec(
         "drba-small",
-        "rife",
+        "refine",
         "drba-small",
         (Part("flownet"),),
-        fast_differs=True,
+        size_multiple=32,
         splits=True,
         shipped=True,
-        description="A small RIFE of this project's own, trained on drawn animation: no download",
+        description="A small network of this project's own, trained on drawn animation: no download",
     ),
     ModelSpec(
         "rife-4.26.heavy",

@@ -33,7 +33,7 @@ CANDIDATES = (
     "drba-small",
 )
 #: Milliseconds of one core for a million pixels that no network of PyTorch gets below on a processor: a quarter of what
-#: drba-small, the lightest, takes on an AMD EPYC (300 ms of one core at 1280x720).
+#: drba-small, the lightest, takes on an AMD EPYC (300 to 380 ms of one core at 1280x720).
 LEAST_CORE_MS = 80.0
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Key = tuple[Any, ...]
 
 #: Inputs that never lie where they did, by the names of `networks.parts`, and parts whose results are read later.
-MOVING = ("timestep", "time")
+MOVING = ("timestep", "time", "flows")
 KEPT = ("layers", "encode")
 
 #: More than the sets of places that a renderer's frame buffers make; beyond it something does not come back.

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 needs_kernels = pytest.mark.skipif(bool(kernels.missing()), reason=f"the kernels were not run: {kernels.missing()}")
 
-MODELS = ["rife-4.26.heavy", "rife-4.6", "rife-4.15.lite", "distil-drba-v1", "distil-drba-v2-lite"]
+MODELS = ["drba-small", "rife-4.26.heavy", "rife-4.6", "rife-4.15.lite", "distil-drba-v1", "distil-drba-v2-lite"]
 LAYOUT = FrameLayout(640, 356, pixel_format("yuv420p"))
 TIMES = [0.6, 1.4]
 CARD, CPU = torch.device("cuda"), torch.device("cpu")

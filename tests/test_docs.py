@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from drba.weights import SHIPPED_DIR_ENV
 from player.cli import make_parser as drba_parser
 from player.play import make_parser as player_parser
 from player.render_cli import make_parser as render_parser
@@ -204,7 +206,11 @@ def test_keys_in_pages_are_those_of_the_script() -> None:
 
 def test_the_pictures_of_drm_can_be_drawn_again(tmp_path: Path) -> None:
     script = ROOT / "docs" / "make_drm_pictures.py"
-    subprocess.run([sys.executable, script, tmp_path, "--height", "180"], cwd=ROOT, check=True, capture_output=True)
+    environment = {
+        name: value for name, value in os.environ.items() if name != SHIPPED_DIR_ENV
+    }  # with the package's network
+    command = [sys.executable, script, tmp_path, "--height", "180"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=environment)
     drawn = {path.name for path in tmp_path.iterdir()}
     assert drawn == {path.name for path in PICTURES.glob("*.jpg")}
 

@@ -29,7 +29,7 @@ MODELS = (
     "distil-drba-v1",
     "distil-drba-v2-lite",
 )
-HALF_MODELS = ("rife-4.26.heavy", "distil-drba-v2-lite")
+HALF_MODELS = ("drba-small", "rife-4.26.heavy", "distil-drba-v2-lite")
 HEIGHT, WIDTH = 128, 192
 TOLERANCE = 1e-3
 

@@ -14,7 +14,15 @@ from drba.networks.parts import PRECISIONS, NetworkPart, PartFunction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MODELS = ("rife-4.26.heavy", "rife-4.6", "rife-4.15.lite", "rife-4.25.lite", "distil-drba-v1", "distil-drba-v2-lite")
+MODELS = (
+    "drba-small",
+    "rife-4.26.heavy",
+    "rife-4.6",
+    "rife-4.15.lite",
+    "rife-4.25.lite",
+    "distil-drba-v1",
+    "distil-drba-v2-lite",
+)
 HEIGHT, WIDTH = 120, 190
 
 
@@ -51,7 +59,7 @@ def test_static_parts_render_what_the_network_renders(model: str, scale: float) 
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp16-fp32-warps", "fp16-all"])
-@pytest.mark.parametrize("model", ["rife-4.25.lite", "distil-drba-v2-lite"])
+@pytest.mark.parametrize("model", ["drba-small", "rife-4.25.lite", "distil-drba-v2-lite"])
 def test_half_precision_parts_come_near_float32(model: str, precision: str) -> None:
     # PyTorch's float16 grid_sample reads beyond the image on the CPU where a side is above 256.
     frames = moving_frames(120, 128)
@@ -71,4 +79,4 @@ def test_replacing_parts_leaves_the_interpolator_as_it_was() -> None:
 
 @pytest.mark.parametrize("spec", drba.models(), ids=lambda spec: spec.name)
 def test_the_registry_says_which_models_have_parts(spec: drba.models.ModelSpec) -> None:
-    assert spec.splits == (spec.family in ("rife", "distil"))
+    assert spec.splits == (spec.family in ("rife", "refine", "distil"))

@@ -130,7 +130,7 @@ def test_what_cannot_be_shipped_is_refused(
 
 
 def test_what_is_in_the_package_needs_nothing(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "in the package" in row(capsys) and "3.7 MB" in row(capsys)
+    assert "in the package" in row(capsys) and "1.4 MB" in row(capsys)
     assert "is in the package, there is nothing to fetch (sha256:" in says(capsys, "fetch", "drba-small")
     assert "drba-small: flownet ok (sha256:" in says(capsys, "verify")
     assert says(capsys, "path", "drba-small").strip() == str(shipped.parent)

@@ -13,21 +13,22 @@ import numpy as np
 import pytest
 import torch
 from clips import tiny
+from safetensors.torch import save_file
 
 import training.train
 from drba.networks.checkpoint import read_checkpoint
-from drba.networks.ifnet import SPECS, IFNet
-from drba.networks.rife import RifeInterpolator
+from drba.networks.refine import SPECS, RefineNet
+from drba.networks.refining import RefineInterpolator
 from training import clips as training_clips
 from training.clips import FLOW_CELL, OFFSETS, Clip
 from training.collages import collage
 from training.examples import Example, Examples, coloured, turned
 from training.forward import interpolate
-from training.loss import mended, total
+from training.loss import total
 from training.plans import Plan, Stage
-from training.train import CHECKPOINT, Place, Training, rate, ready, started
+from training.train import CHECKPOINT, INPUTS, Place, Training, rate, ready, started
 
-SMALL = Plan("drba-small", (Stage(2, 2, (64, 64), 1e-3, blocks=2, scale=2.0), Stage(4, 2, (64, 64), 1e-3)))
+SMALL = Plan("drba-small", (Stage(2, 2, (64, 64), 1e-3), Stage(4, 2, (64, 64), 1e-3)))
 CPU = torch.device("cpu")
 
 
@@ -66,13 +67,24 @@ def test_turning_an_example_turns_its_flow_with_it(seed: int) -> None:
         top, left = cell[0] * 4 + int(y), cell[1] * 4 + int(x)
         image[top : top + 4, left : left + 4] = 255
     flow[cell] = [*vectors[0], *vectors[1]]
+    given = np.zeros((16, 16, 4), np.float32)
+    there = np.subtract(vectors[1], vectors[0])
+    for index, ((x, y), way) in enumerate(zip(vectors, (there, -there), strict=True)):
+        given[cell[0] + int(y) // 4, cell[1] + int(x) // 4, 2 * index : 2 * index + 2] = way
     timestep = np.full((16, 16), 0.25, np.float32)
-    example = Example(*images, timestep, flow, (flow[..., 0] != 0).astype(np.float32))
+    example = Example(*images, timestep, flow, (flow[..., 0] != 0).astype(np.float32), given)
     result = turned(example, np.random.default_rng(seed))
     (row,), (column,) = np.nonzero(result.known)
     for image, vector in ((result.first, result.flow[row, column, :2]), (result.second, result.flow[row, column, 2:])):
         top, left = row * 4 + int(vector[1]), column * 4 + int(vector[0])
         assert (image[top : top + 4, left : left + 4] == 255).all() and image.astype(bool).sum() == 48
+    for image, other, way in (
+        (result.first, result.second, result.given[..., :2]),
+        (result.second, result.first, result.given[..., 2:]),
+    ):
+        (rows, columns) = np.nonzero(image[::4, ::4, 0])
+        x, y = way[rows[0], columns[0]]
+        assert (other[rows[0] * 4 + int(y), columns[0] * 4 + int(x)] == 255).all()
     forward = np.array_equal(result.flow[row, column, :2] ** 2 @ [1, 1], np.sum(np.square(vectors[0])))
     assert result.timestep[0, 0] == (0.25 if forward else 0.75)
 
@@ -81,7 +93,7 @@ def test_colours_change_alike_in_all_frames() -> None:
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     empty = np.zeros((16, 16), np.float32)
     result = coloured(
-        Example(image, image, image, empty, np.zeros((16, 16, 4), np.float32), empty), np.random.default_rng(2)
+        Example(image, image, image, empty, np.zeros((16, 16, 4), np.float32), empty, empty), np.random.default_rng(2)
     )
     assert np.array_equal(result.first, result.middle) and np.array_equal(result.first, result.second)
     assert not np.array_equal(result.first, image)
@@ -90,33 +102,29 @@ def test_colours_change_alike_in_all_frames() -> None:
 def test_what_is_trained_is_what_is_played() -> None:
     """A pass of the training is mode "fast" of the interpolator, to rounding."""
     torch.manual_seed(3)
-    network = IFNet(SPECS["drba-small"]).eval()
+    network = RefineNet(SPECS["drba-small"]).eval()
     for block in network.blocks:
         block.lastconv[0].weight.data *= 0.1
-    first, second = torch.rand(2, 1, 3, 128, 192)
+    first, second = (
+        cv2.GaussianBlur(np.random.default_rng(n).random((128, 192, 3), np.float32), (0, 0), 3) for n in (1, 2)
+    )
+    first, second = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in (first, second))
+    player = RefineInterpolator(network, device=CPU, mode="fast")
     with torch.no_grad():
-        trained = interpolate(network, first, second, torch.full((1, 1, 32, 48), 0.5)).images[-1]
-        played = RifeInterpolator(network, device=CPU, mode="fast").pair(first, second, [0.5])[0]
+        flows = player.motion(player.known(first), player.known(second))
+        trained = interpolate(network, first, second, flows, torch.full((1, 1, 32, 48), 0.5)).image
+        played = player.pair(first, second, [0.5])[0]
     assert float((trained - played).abs().max()) < 1e-4
 
 
 def test_an_untrained_network_blends() -> None:
     torch.manual_seed(3)
-    network = started(IFNet(SPECS["drba-small"]))
+    network = started(RefineNet(SPECS["drba-small"]))
     first, second = torch.rand(2, 1, 3, 64, 64)
+    rests = torch.zeros(1, 4, 16, 16)
     with torch.no_grad():
-        image = interpolate(network, first, second, torch.full((1, 1, 16, 16), 0.5)).images[-1]
+        image = interpolate(network, first, second, rests, torch.full((1, 1, 16, 16), 0.5)).image
     assert float((image - (first + second) / 2).abs().mean()) < 0.1  # of noise, in which half a pixel is much
-
-
-def test_a_block_alone_shows_what_it_would() -> None:
-    torch.manual_seed(3)
-    network = started(IFNet(SPECS["drba-small"]))
-    first, second = torch.rand(2, 1, 3, 64, 64)
-    with torch.no_grad():
-        result = interpolate(network, first, second, torch.full((1, 1, 16, 16), 0.5), blocks=2, scale=2.0)
-    assert [image.shape[-1] for image in result.images] == [64 // 4, 64 // 2]
-    assert [flow.shape[-1] for flow in result.flows] == [64 // 8, 64 // 4]
 
 
 def test_a_collage_is_what_its_flow_says(film: Clip) -> None:
@@ -138,18 +146,6 @@ def test_the_rate_rises_and_falls() -> None:
     stage = Stage(1000, 4, (64, 64), 1e-3, warmup=100)
     assert rate(stage, 0) == pytest.approx(1e-5) and rate(stage, 99) == pytest.approx(1e-3)
     assert rate(stage, 550) == pytest.approx(1e-3 * 0.505) and rate(stage, 1000) == pytest.approx(1e-5)
-
-
-def test_the_teacher_helps_where_it_is_to_be_trusted_and_less_and_less() -> None:
-    batch = {
-        "help": torch.tensor([0.0, 1.0]),
-        "flow": torch.ones(2, 4, 8, 8),
-        "known": torch.cat((torch.ones(2, 1, 8, 4), torch.zeros(2, 1, 8, 4)), -1),
-    }
-    for progress in (0.0, 0.75):
-        flow = mended(torch.zeros(2, 4, 4, 4), batch, progress)
-        assert not flow[0].any() and not flow[1, ..., 2:].any()
-        assert torch.equal(flow[1, ..., :2], torch.full((4, 4, 2), 1 - progress))
 
 
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(
@@ -174,7 +170,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(
 
 
 def test_a_training_can_begin_with_what_an_earlier_one_gave(tmp_path: Path) -> None:
-    weights = read_checkpoint(Path(training.__file__).parent / "interim" / "drba-small.safetensors")
+    save_file(RefineNet(SPECS["drba-small"]).state_dict(), tmp_path / "earlier.safetensors")
+    weights = read_checkpoint(tmp_path / "earlier.safetensors")
     begun = Training(SMALL, tmp_path, Place(), weights)
     for name, tensor in begun.network.state_dict().items():
         assert torch.equal(tensor, weights[name].float()), name
@@ -193,7 +190,7 @@ def test_thirty_seconds_of_training_lower_the_loss(tmp_path: Path, one_thread: N
 
     def loss() -> float:
         with torch.no_grad():
-            passes = [interpolate(learning.network, b["first"], b["second"], b["timestep"]) for b in batches]
+            passes = [interpolate(learning.network, *(b[name] for name in INPUTS)) for b in batches]
         return sum(float(total(result, batch, 1.0)[0]) for result, batch in zip(passes, batches, strict=True))
 
     before, end_s, number = loss(), time.monotonic() + 30, 0
@@ -216,8 +213,8 @@ def test_the_command_trains_writes_pictures_and_goes_on(tmp_path: Path) -> None:
         options = ["--steps", steps, "--processes", processes]
         subprocess.run([*command, *options], check=True, capture_output=True, timeout=100)
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "validation" in line] == [2, 4]
-    picture = cv2.imread(str(tmp_path / "out" / "step-000004.png"))
+    assert [line["step"] for line in lines if "validation" in line] == [1, 2]
+    picture = cv2.imread(str(tmp_path / "out" / "step-000002.png"))
     assert picture is not None and picture.shape[1] == 4 * 480
 
 

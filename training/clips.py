@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drba.dis import search
 from drba.errors import DrbaError
 
 Image = NDArray[np.uint8]
@@ -27,23 +28,32 @@ FLOW_CELL = 4  # pixels that a vector stands for, in each direction
 CUT_ERROR = (
     0.055  # mean luma difference (of 1) after warping by the teacher's flow, above which frames do not belong together
 )
-FORMAT = 1  # of the kept files
-PARTS = ("frames", "flows", "errors")  # in the order in which they are written
+HARD_CELL = 32  # pixels, in each direction, for which it is known how hard they are
+FORMAT = 2  # of the kept files
+PARTS = ("frames", "flows", "given", "hard", "errors")  # in the order in which they are written
 
 
 @dataclass(frozen=True)
 class Clip:
     """A film: `frames` (N, 3/2 H, W) uint8, I420; `flows` (N, 4, H/4, W/4, 2) float16, (x, y) in pixels from a frame to its
-    neighbours at `OFFSETS`; `errors` (N, 4) what is left of luma after warping by them, infinite where there is no neighbour."""
+    neighbours at `OFFSETS`; `errors` (N, 4) what is left of luma after warping by them, infinite where there is no neighbour.
+    `given` (N, H/4, W/4, 4) float16 as `given_flow` finds it between both neighbours of a frame, and `hard` (N, H/32, W/32)
+    float32 the mean squared error, of luma in 0..1, of what that makes of the frame; zero where a neighbour is missing."""
 
     name: str
     frames: NDArray[np.uint8]
     flows: NDArray[np.float16]
+    given: NDArray[np.float16]
+    hard: NDArray[np.float32]
     errors: NDArray[np.float32]
 
     @property
     def size(self) -> tuple[int, int]:
         return self.frames.shape[1] * 2 // 3, self.frames.shape[2]
+
+    def small_luma(self, number: int) -> NDArray[np.uint8]:
+        """Luma of a frame at a quarter of the size."""
+        return _reduced(self.frames[number][: self.size[0]])
 
     def crop(self, number: int, top: int, left: int, height: int, width: int) -> Image:
         """RGB (height, width, 3) of a frame; all four numbers even."""
@@ -80,7 +90,8 @@ def _file(key: Path, part: str) -> Path:
 
 def _prepare(path: Path, key: Path) -> None:
     frames = _decoded(path)
-    arrays: list[NDArray[Any]] = [frames, *_estimated(frames)]
+    flows, errors = _estimated(frames)
+    arrays: list[NDArray[Any]] = [frames, flows, *_started(frames), errors]
     for part, array in zip(PARTS, arrays, strict=True):
         unfinished = _file(key, part).with_suffix(".part")
         with unfinished.open("wb") as file:
@@ -119,3 +130,40 @@ def _estimated(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float16], NDArray[
             errors[number, index] = float(np.mean(cv2.absdiff(warped, image))) / 255
             flows[number, index] = cv2.resize(flow, size, interpolation=cv2.INTER_AREA) * 2
     return flows, errors
+
+
+def given_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Flow between two luma images at a quarter of the size, there and back: (h, w, 4) in pixels of the full size, what a network
+    is given."""
+    both = search(first, second, "whole"), search(second, first, "whole")
+    return np.concatenate(both, -1) * np.float32(FLOW_CELL)
+
+
+def _started(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    rows = frames.shape[1] * 2 // 3
+    small = [_reduced(frame[:rows]) for frame in frames]
+    given = np.zeros((len(frames), *small[0].shape, 4), np.float16)
+    shrink = HARD_CELL // FLOW_CELL
+    hard = np.zeros((len(frames), small[0].shape[0] // shrink, small[0].shape[1] // shrink), np.float32)
+    for number in range(1, len(frames) - 1):
+        first, middle, second = small[number - 1 : number + 2]
+        flow = given_flow(first, second)
+        given[number] = flow
+        half = flow * np.float32(0.5 / FLOW_CELL)
+        forth, back = (_looked_up(half[..., part], -half[..., part]) for part in (slice(0, 2), slice(2, 4)))
+        motion = (forth - back) * np.float32(0.5)
+        shown = (_looked_up(first, -motion).astype(np.float32) + _looked_up(second, motion)) / 2
+        error = ((shown - middle) / 255) ** 2
+        hard[number] = cv2.resize(error, hard.shape[:0:-1], interpolation=cv2.INTER_AREA)
+    return given, hard
+
+
+def _looked_up(field: NDArray[Any], vectors: NDArray[Any]) -> NDArray[Any]:
+    """Of each place, what is where its vector leads to."""
+    x, y = np.meshgrid(np.arange(field.shape[1], dtype=np.float32), np.arange(field.shape[0], dtype=np.float32))
+    return cv2.remap(field, x + vectors[..., 0], y + vectors[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _reduced(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    size = (luma.shape[1] // FLOW_CELL, luma.shape[0] // FLOW_CELL)
+    return np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -54,10 +54,7 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     plan = PLANS[options.network]
     if options.steps:
         plan = replace(plan, stages=tuple(replace(s, steps=min(s.steps, options.steps)) for s in plan.stages))
-    start = None
-    if options.begin_with:
-        plan = replace(plan, stages=plan.stages[-1:])
-        start = read_checkpoint(options.begin_with)
+    start = read_checkpoint(options.begin_with) if options.begin_with else None
     cache = options.cache.expanduser()
     if rank:  # the first process prepares the films
         distributed.barrier()

@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from . import scenes
-from .clips import CUT_ERROR, FLOW_CELL, OFFSETS, Clip
+from .clips import CUT_ERROR, FLOW_CELL, HARD_CELL, OFFSETS, Clip, given_flow
 from .collages import collage
 
 #: (frames before, frames after) the one in between, and how often. Two frames of film apart is what playing at twice the rate
 #: of a film of 12 drawings a second means, and what quality is measured on.
-WINDOWS = {(-1, 1): 0.62, (-1, 2): 0.12, (-2, 1): 0.12, (-2, 2): 0.14}
-HELPED_SHARE = 0.5  # of the examples, to which the teacher lends a hand, by how much is random (`loss.mended`)
+WINDOWS = {(-1, 1): 0.8, (-1, 2): 0.08, (-2, 1): 0.08, (-2, 2): 0.04}
+NEIGHBOURS = (-1, 1)
+ANYWHERE_SHARE = 0.5  # of the examples, cut out of anywhere; the rest where optical flow alone fails
 STILL_SHARE = 0.25  # chosen whatever moves in them; the rest by how much moves
 _MIRRORED = np.array([-1, 1, -1, 1], np.float32)  # what the vectors of both flows are multiplied by, left for right
 MOTION_PX_MAX = 8.0  # mean motion above which a frame is not preferred further
@@ -31,7 +32,8 @@ MOTION_PX_MAX = 8.0  # mean motion above which a frame is not preferred further
 @dataclass(frozen=True)
 class Example:
     """Frames (H, W, 3) uint8 RGB; the rest at a quarter of the size: `timestep` (h, w) in 0..1, `flow` (h, w, 4) from the middle
-    frame to the first, then the second, in pixels of the full size, `known` (h, w) how far that flow may be trusted, 0..1."""
+    frame to the first, then the second, in pixels of the full size, `known` (h, w) how far that flow may be trusted, 0..1.
+    `given` (h, w, 4) is what the network gets: flow from the first frame to the second and back, in pixels of the full size."""
 
     first: NDArray[np.uint8]
     middle: NDArray[np.uint8]
@@ -39,6 +41,7 @@ class Example:
     timestep: NDArray[np.float32]
     flow: NDArray[np.float32]
     known: NDArray[np.float32]
+    given: NDArray[np.float32]
 
 
 class Examples(Dataset[dict[str, Tensor]]):
@@ -70,9 +73,8 @@ class Examples(Dataset[dict[str, Tensor]]):
         elif kind < self._drawn + self._cut:
             example = _reduced(collage(rng, lambda: self._still(rng)))
         else:
-            example = turned(self._from_film(rng), rng)
-        help_share = rng.random() if rng.random() < HELPED_SHARE else 0.0
-        return {**tensors(coloured(example, rng)), "help": torch.tensor(help_share, dtype=torch.float32)}
+            example = self._from_film(rng)
+        return tensors(coloured(turned(example, rng), rng))
 
     def _still(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A piece of any frame."""
@@ -82,15 +84,21 @@ class Examples(Dataset[dict[str, Tensor]]):
         image = clip.crop(int(rng.integers(len(clip.frames))), top, left, height, width)
         return np.asarray(cv2.resize(image, self._size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
-    def _piece(self, rng: np.random.Generator, clip: Clip, scale: float) -> tuple[int, int, int, int]:
-        """Top, left, height and width of the pixels that fill an example at this scale."""
+    def _piece(
+        self, rng: np.random.Generator, clip: Clip, scale: float, hard: NDArray[np.float32] | None = None
+    ) -> tuple[int, int, int, int]:
+        """Top, left, height and width of the pixels that fill an example at this scale; around one of the `hard` cells."""
         height, width = (
             min(int(side / scale) // 8 * 8, full) for side, full in zip(self._size, clip.size, strict=True)
         )
-        top, left = (
-            int(rng.integers(0, (full - side) // 8 + 1)) * 8
-            for full, side in zip(clip.size, (height, width), strict=True)
-        )
+        ends = clip.size[0] - height, clip.size[1] - width
+        if hard is None or not hard.any():
+            top, left = (int(rng.integers(0, end // 8 + 1)) * 8 for end in ends)
+            return top, left, height, width
+        cell = int(rng.choice(hard.size, p=hard.ravel() / hard.sum(dtype=np.float64)))
+        centre = (np.array(divmod(cell, hard.shape[1])) + rng.random(2)) * HARD_CELL
+        corner = centre - (height / 2, width / 2)
+        top, left = (int(np.clip(place, 0, end)) // 8 * 8 for place, end in zip(corner, ends, strict=True))
         return top, left, height, width
 
     def _from_film(self, rng: np.random.Generator) -> Example:
@@ -101,7 +109,8 @@ class Examples(Dataset[dict[str, Tensor]]):
         scale = float(np.exp(rng.uniform(*np.log(self._zoom))))
         if rng.random() < 0.5:
             scale = min(max(1.0, self._zoom[0]), self._zoom[1])
-        top, left, height, width = self._piece(rng, clip, scale)
+        hard = None if rng.random() < ANYWHERE_SHARE else clip.hard[number]
+        top, left, height, width = self._piece(rng, clip, scale, hard)
         first, middle, second = (
             clip.crop(number + offset, top, left, height, width) for offset in (window[0], 0, window[1])
         )
@@ -111,16 +120,25 @@ class Examples(Dataset[dict[str, Tensor]]):
         )
         both = [clip.flows[number, OFFSETS.index(offset)][cells].astype(np.float32) for offset in window]
         flow = np.concatenate(both, -1)
+        given = clip.given[number].astype(np.float32) if window == NEIGHBOURS else _between(clip, number, window)
+        given = given[cells]
         rows, columns = self._size[0] // FLOW_CELL, self._size[1] // FLOW_CELL
         if (height, width) != self._size:
             first, middle, second = (
                 np.asarray(cv2.resize(image, self._size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
                 for image in (first, middle, second)
             )
-            flow = cv2.resize(flow, (columns, rows), interpolation=cv2.INTER_AREA)
-            flow *= np.array([self._size[1] / width, self._size[0] / height] * 2, np.float32)
+            factors = np.array([self._size[1] / width, self._size[0] / height] * 2, np.float32)
+            flow, given = (
+                cv2.resize(field, (columns, rows), interpolation=cv2.INTER_AREA) * factors for field in (flow, given)
+            )
         timestep = np.full((rows, columns), -window[0] / (window[1] - window[0]), np.float32)
-        return Example(first, middle, second, timestep, flow, _trust(first, middle, second, flow))
+        return Example(first, middle, second, timestep, flow, _trust(first, middle, second, flow), given)
+
+
+def _between(clip: Clip, number: int, window: tuple[int, int]) -> NDArray[np.float32]:
+    first, second = (clip.small_luma(number + offset) for offset in window)
+    return given_flow(first, second)
 
 
 def _choices(clips: Sequence[Clip], window: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -160,26 +178,28 @@ def _reduced(scene: scenes.Example) -> Example:
     flow, timestep, known = (
         cv2.resize(field, size, interpolation=cv2.INTER_AREA) for field in (scene.flow, scene.timestep, scene.known)
     )
-    return Example(scene.first, scene.middle, scene.second, timestep, flow, np.asarray(known, np.float32))
+    grays = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (scene.first, scene.second))
+    given = given_flow(*(cv2.resize(gray, size, interpolation=cv2.INTER_AREA) for gray in grays))
+    return Example(scene.first, scene.middle, scene.second, timestep, flow, np.asarray(known, np.float32), given)
 
 
 def turned(example: Example, rng: np.random.Generator) -> Example:
     """Mirrored, turned by a quarter, played backward: each or not."""
     images = [example.first, example.middle, example.second]
-    maps, flow = [example.timestep, example.known], example.flow
+    maps, flows = [example.timestep, example.known], [example.flow, example.given]
     if rng.random() < 0.5:
         images, maps = [image[:, ::-1] for image in images], [field[:, ::-1] for field in maps]
-        flow = flow[:, ::-1] * _MIRRORED
+        flows = [flow[:, ::-1] * _MIRRORED for flow in flows]
     if rng.random() < 0.5:
         images, maps = [image[::-1] for image in images], [field[::-1] for field in maps]
-        flow = flow[::-1] * -_MIRRORED
+        flows = [flow[::-1] * -_MIRRORED for flow in flows]
     if example.first.shape[0] == example.first.shape[1] and rng.random() < 0.5:
         images, maps = [image.swapaxes(0, 1) for image in images], [field.T for field in maps]
-        flow = flow.swapaxes(0, 1)[..., [1, 0, 3, 2]]
+        flows = [flow.swapaxes(0, 1)[..., [1, 0, 3, 2]] for flow in flows]
     if rng.random() < 0.5:
-        images, maps[0], flow = images[::-1], 1 - maps[0], flow[..., [2, 3, 0, 1]]
+        images, maps[0], flows = images[::-1], 1 - maps[0], [flow[..., [2, 3, 0, 1]] for flow in flows]
     first, middle, second = images
-    return Example(first, middle, second, maps[0], flow, maps[1])
+    return Example(first, middle, second, maps[0], flows[0], maps[1], flows[1])
 
 
 def coloured(example: Example, rng: np.random.Generator) -> Example:
@@ -197,7 +217,12 @@ def coloured(example: Example, rng: np.random.Generator) -> Example:
 def tensors(example: Example) -> dict[str, Tensor]:
     """The same as tensors, channels first: frames uint8, the rest float32."""
     images = {name: getattr(example, name) for name in ("first", "middle", "second")}
-    maps = {"timestep": example.timestep[..., None], "flow": example.flow, "known": example.known[..., None]}
+    maps = {
+        "timestep": example.timestep[..., None],
+        "flow": example.flow,
+        "known": example.known[..., None],
+        "given": example.given * np.float32(1 / FLOW_CELL),
+    }
     return {
         name: torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
         for name, array in {**images, **maps}.items()

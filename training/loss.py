@@ -15,30 +15,44 @@ from drba.networks.warp import resize, size_of
 from .forward import Pass
 
 EPSILON = 1e-2  # below which the Charbonnier loss counts squares
-CENSUS_WEIGHT, EDGE_WEIGHT, COARSE_WEIGHT = 0.02, 0.1, 0.15
-FLOW_WEIGHTS = (3e-3, 2e-3, 1e-3, 5e-4)  # a pixel of difference from the teacher's flow, coarsest block first
+CENSUS_WEIGHT, EDGE_WEIGHT = 0.02, 0.1
+RELATIVE_WEIGHT = 0.02  # of a factor e in an example's mean squared error
+RELATIVE_FLOOR = 1e-5  # mean squared error (50 dB) below which an example is as good as it needs to be
+MARGIN = 16  # pixels
+TEACHER_WEIGHT = 1e-3  # of a pixel of difference from the teacher's flow, for each block
 
 
 def total(result: Pass, batch: dict[str, Tensor], teaching: float) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch (see `examples`, images already in 0..1) and its parts. The teacher's flow counts
-    by `teaching`."""
-    middle = batch["middle"]
-    coarse, parts = result.images, {}
-    if size_of(coarse[-1]) == size_of(middle):
-        *coarse, image = coarse
-        parts["image"] = charbonnier(image, middle)
-        parts["census"] = CENSUS_WEIGHT * census(image, middle)
-        parts["edges"] = EDGE_WEIGHT * edges(image, middle)
-    losses = [charbonnier(image, resize(middle, size_of(image))) for image in coarse]
-    parts["coarse"] = COARSE_WEIGHT * torch.stack(losses).sum()
-    parts["flow"] = teaching * from_teacher(result, batch)
+    """The loss of a batch (see `examples`, images already in 0..1) and its parts. The teacher's flow counts by `teaching`."""
+    # What comes from beyond the crop is not known at its edges.
+    image, middle = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN] for x in (result.image, batch["middle"]))
+    parts = {
+        "image": charbonnier(image, middle),
+        "census": CENSUS_WEIGHT * census(image, middle),
+        "edges": EDGE_WEIGHT * edges(image, middle),
+        "relative": RELATIVE_WEIGHT * relative(image, middle),
+        "flow": teaching * TEACHER_WEIGHT * from_teacher(result, batch),
+    }
     loss = torch.stack(list(parts.values())).sum()
     return loss, {"loss": float(loss.detach()), **{name: float(part.detach()) for name, part in parts.items()}}
+
+
+def gain_db(image: Tensor, other: Tensor, truth: Tensor) -> float:
+    """How much nearer to the truth an image is than another one: the examples' mean difference in PSNR."""
+    errors = [((x - truth)[..., MARGIN:-MARGIN, MARGIN:-MARGIN] ** 2).mean((1, 2, 3)) for x in (image, other)]
+    return float(10 * (torch.log10(errors[1] + RELATIVE_FLOOR) - torch.log10(errors[0] + RELATIVE_FLOOR)).mean())
 
 
 def charbonnier(image: Tensor, truth: Tensor) -> Tensor:
     """Charbonnier et al. 1994: absolute differences, squares where they are small."""
     return torch.sqrt((image - truth) ** 2 + EPSILON**2).mean() - EPSILON
+
+
+def relative(image: Tensor, truth: Tensor) -> Tensor:
+    """Mean logarithm of the examples' mean squared errors, from that of the floor: what PSNR counts. A picture at rest that is
+    slightly blurred is far from right by this measure, by `charbonnier` it is nearly so."""
+    errors = ((image - truth) ** 2).mean((1, 2, 3))
+    return torch.log1p(errors / RELATIVE_FLOOR).mean()
 
 
 def census(image: Tensor, truth: Tensor) -> Tensor:
@@ -70,22 +84,14 @@ def edges(image: Tensor, truth: Tensor, sizes: int = 3) -> Tensor:
     return result
 
 
-def mended(flow: Tensor, batch: dict[str, Tensor], progress: float) -> Tensor:
-    """A block's flow brought nearer to the teacher's by the examples' `help`, less and less: so the finer blocks learn from the
-    beginning what is theirs to do, however poor the coarser ones still are."""
-    size = size_of(flow)
-    share = batch["help"].view(-1, 1, 1, 1) * (1 - progress) * _area(batch["known"], size)
-    return torch.lerp(flow, _area(batch["flow"], size), share)
-
-
 def from_teacher(result: Pass, batch: dict[str, Tensor]) -> Tensor:
-    """Pixels between the teacher's flow and each block's that was run, as far as the teacher may be trusted."""
+    """Pixels between the teacher's flow and each block's, as far as the teacher may be trusted."""
     sums = batch["flow"].new_zeros(())
-    for flow, weight in zip(result.flows, FLOW_WEIGHTS, strict=False):
+    for flow in result.flows:
         size = size_of(flow)
         truth, known = _area(batch["flow"], size), _area(batch["known"], size)
         distance = torch.sqrt((flow - truth) ** 2 + 0.01).mean(1, keepdim=True)
-        sums = sums + weight * (distance * known).mean()
+        sums = sums + (distance * known).mean()
     return sums
 
 

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps of a training: how many of the coarsest `blocks` learn (None: all), on batches of which size (height, width);
-    the `zoom` that films are seen in, from and to, and the flow scale that makes up for it; which `shares` of the examples
-    are drawn and collages; the learning rate, which rises over `warmup` steps and falls to a hundredth."""
+    """Some steps of a training: batches of which size (height, width), the `zoom` that films are seen in, from and to; which
+    `shares` of the examples are drawn and collages; the learning rate, which rises over `warmup` steps and falls to a
+    hundredth."""
 
     steps: int
     batch: int
     size: tuple[int, int]
     learning_rate: float
-    blocks: int | None = None
     zoom: tuple[float, float] = (0.5, 1.25)
-    scale: float = 1.0
     shares: tuple[float, float] = (0.15, 0.1)
     warmup: int = 200
 
@@ -43,14 +41,4 @@ class Plan:
         raise IndexError(f"step {step} is beyond the plan")
 
 
-#: The coarse blocks learn first, from nearly whole frames of half the size: the finer ones can only mend what they find, and a
-#: small crop shows the coarsest block 16 places, from which nothing was learned in 1,250 steps.
-PLANS = {
-    "drba-small": Plan(
-        "drba-small",
-        (
-            Stage(1500, 4, (256, 448), 2e-3, blocks=2, zoom=(0.35, 0.6), scale=2.0, shares=(0.0, 0.7)),
-            Stage(9000, 4, (256, 256), 8e-4),
-        ),
-    )
-}
+PLANS = {"drba-small": Plan("drba-small", (Stage(3500, 4, (256, 256), 6e-4, shares=(0.15, 0.45)),))}

@@ -9,30 +9,30 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Subset
 
-from drba.networks.ifnet import SPECS, IFNet
+from drba.networks.refine import DIFFERENCE, SPECS, TIME_FLOW, RefineNet
 
 from .clips import Clip
 from .examples import Examples
-from .forward import interpolate
-from .loss import mended, total
+from .forward import interpolate, unlearned
+from .loss import gain_db, total
 from .plans import Plan, Stage
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "last.pt"
-AVERAGED_OVER = 1000  # steps that the weights' running mean remembers; that mean is what is validated and shipped
+INPUTS = "first", "second", "given", "timestep"  # of an example, what a network is given
+AVERAGED_OVER = 400  # steps that the weights' running mean remembers; that mean is what is validated and shipped
 GRADIENT_NORM_MAX = 1.0
-FIRST_GAIN = 5.0  # frames differ by little of their range
+FIRST_GAIN = 5.0  # warped frames differ by little of their range
 LOG_EVERY, SAVE_EVERY, REPORT_EVERY = 50, 250, 1000  # steps
 
-Report = Callable[[int, IFNet], dict[str, float]]
+Report = Callable[[int, RefineNet], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Training:
         self._plan, self._folder, self._place = plan, folder, place
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(plan.seed)
-        self.network = started(IFNet(SPECS[plan.network]))
+        self.network = started(RefineNet(SPECS[plan.network]))
         if start is not None:
             self.network.load_state_dict(start)
         self.network.to(place.device)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         parameters = self.network.parameters()
-        self._optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=1e-4)
+        self._optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=1e-2)
         self.step = 0
         if (folder / CHECKPOINT).exists():
             self._resume()
@@ -98,7 +98,7 @@ class Training:
                 sums, counted = {}, 0
             if self.step % SAVE_EVERY == 0 or last:
                 self._save()
-            if report is not None and stage.blocks is None and (self.step % REPORT_EVERY == 0 or last):
+            if report is not None and (self.step % REPORT_EVERY == 0 or last):
                 self._write({"step": self.step, "validation": report(self.step, self.averaged)})
         return losses
 
@@ -106,12 +106,10 @@ class Training:
         """Step `number` of a stage; the loss, its parts, and the norm of the gradient."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate(stage, number)
-        # The teacher starts what the image then decides; coarse blocks alone have no image worth the name.
-        progress = number / stage.steps if stage.blocks is None else 0.0
-        frames = batch["first"], batch["second"], batch["timestep"]
-        taught = partial(mended, batch=batch, progress=progress) if stage.blocks is None else None
-        result = interpolate(self.network, *frames, stage.blocks, stage.scale, taught)
-        loss, parts = total(result, batch, 0.2 + 0.8 * (1 - progress) ** 2)
+        inputs = [batch[name] for name in INPUTS]
+        result = interpolate(self.network, *inputs)
+        teaching = 0.2 + 0.8 * (1 - number / stage.steps) ** 2  # the teacher starts what the image then decides
+        loss, parts = total(result, batch, teaching)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._place.processes > 1:
@@ -123,7 +121,9 @@ class Training:
         with torch.no_grad():
             for mean, parameter in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(parameter, new)
-        return {**parts, "norm": float(norm)}
+        with torch.no_grad():
+            gain = gain_db(result.image, unlearned(*inputs), batch["middle"])
+        return {**parts, "norm": float(norm), "gain_db": gain}
 
     def _states(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         return {"network": self.network, "averaged": self.averaged, "optimizer": self._optimizer}
@@ -148,28 +148,24 @@ class Training:
             file.write(json.dumps(line) + "\n")
 
 
-def started(network: IFNet) -> IFNet:
-    """Begins as a plain blend of both frames, able to learn motion: half of each block's first filters see the difference of the
-    frames, half their common edges, both strongly, and signals keep their size through the layers.
-
-    With PyTorch's own beginning nothing of the motion was learned in 300 steps of collages, with this one it was after 150.
-    """
+def started(network: RefineNet) -> RefineNet:
+    """Begins as what the given flow makes of the frames: each block adds nothing. Signals keep their size through the layers, and
+    differences of frames, which are small, count for more."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, a=0.2)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    features = network.spec.features
-    for block in network.blocks:
+    for index, block in enumerate(network.blocks):
         entry = block.get_parameter("conv0.0.0.weight")
-        apart = torch.arange(len(entry)) % 2 == 1
-        first, second = [*range(3), *range(6, 6 + features)], [*range(3, 6), *range(6 + features, 6 + 2 * features)]
+        start = DIFFERENCE + TIME_FLOW
+        differences = [slice(0, DIFFERENCE)]
+        if index + 1 < len(network.blocks):
+            differences.append(slice(start, start + 2 * DIFFERENCE))
         with torch.no_grad():
-            filters = FIRST_GAIN * entry[:, first]
-            filters[~apart] -= filters[~apart].mean((2, 3), keepdim=True)
-            entry[:, first] = filters
-            entry[:, second] = torch.where(apart, -1.0, 1.0).view(-1, 1, 1, 1) * filters
-        nn.init.normal_(block.get_parameter("lastconv.0.weight"), std=1e-3)
+            for part in differences:
+                entry[:, part] *= FIRST_GAIN
+        nn.init.zeros_(block.get_parameter("lastconv.0.weight"))
         nn.init.zeros_(block.get_parameter("lastconv.0.bias"))
         for name, parameter in block.named_parameters():
             if name.endswith(".beta"):

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drba.networks.ifnet import IFNet
-from drba.networks.rife import RifeInterpolator
+from drba.networks.refine import RefineNet
+from drba.networks.refining import RefineInterpolator
 
 from .clips import OFFSETS, Clip
 
@@ -26,9 +26,9 @@ class Validation:
     def __init__(self, clips: Sequence[Clip], folder: Path) -> None:
         self._clips, self._folder = clips, folder
 
-    def __call__(self, step: int, network: IFNet) -> dict[str, float]:
+    def __call__(self, step: int, network: RefineNet) -> dict[str, float]:
         """Mean luma PSNR of each film in dB, and of all; writes a strip of the frames (first, restored, truth, second)."""
-        interpolator = RifeInterpolator(network, device=next(network.parameters()).device, mode="fast")
+        interpolator = RefineInterpolator(network, device=next(network.parameters()).device, mode="fast")
         scores, rows = {}, []
         for clip in self._clips:
             values = []

@@ -12,13 +12,15 @@ from torch import nn
 from .. import weights as store
 from ..errors import ModelError
 from ..models import Family, ModelSpec
-from . import distil, ifnet
+from . import distil, ifnet, refine
 from .checkpoint import SUFFIXES, fit, normalised, read_checkpoint
 from .distil import DistilInterpolator, DistilNet
 from .flow import FlowTensorInterpolator
 from .gmfss import GmfssInterpolator, GmfssNetwork
 from .ifnet import IFNet
 from .interpolator import Interpolator, Mode
+from .refine import RefineNet
+from .refining import RefineInterpolator
 from .rife import RifeInterpolator
 
 Weights = str | Path | Mapping[str, Mapping[str, Any]] | None
@@ -67,12 +69,14 @@ _NETWORKS: dict[Family, Callable[[str], nn.Module]] = {
     "gmfss": lambda variant: GmfssNetwork(union=False),
     "gmfss-union": lambda variant: GmfssNetwork(union=True),
     "distil": lambda variant: DistilNet(distil.SPECS[variant]),
+    "refine": lambda variant: RefineNet(refine.SPECS[variant]),
 }
 _INTERPOLATORS: dict[Family, Callable[..., Interpolator]] = {
     "rife": RifeInterpolator,
     "gmfss": GmfssInterpolator,
     "gmfss-union": GmfssInterpolator,
     "distil": DistilInterpolator,
+    "refine": RefineInterpolator,
 }
 
 

@@ -33,7 +33,7 @@ from torch.utils.flop_counter import flop_registry
 from ..floor import Cost
 from ..models import ModelSpec
 from ..pixels import FrameLayout
-from . import distil, gmfss_parts, ifnet
+from . import distil, gmfss_parts, ifnet, refine
 from .build import build_empty
 from .interpolator import Interpolator, scaled_multiple
 
@@ -69,6 +69,9 @@ def _kept_bytes(spec: ModelSpec, network: Interpolator, layout: FrameLayout) -> 
     if spec.family == "distil":
         finest = max(distil.SPECS[spec.variant].levels[-1] / network.scale, 1.0)
         return pixels * (IMAGE_BYTES + distil.FEATURES * network.dtype.itemsize / finest**2)
+    if spec.family == "refine":
+        kept = sum(1 / max(1.0, level / network.scale / 2) ** 2 for level in refine.SPECS[spec.variant].levels)
+        return pixels * (IMAGE_BYTES + 3 * network.dtype.itemsize * kept)
     # GMFSS works at half the size; its features are at a half, a quarter and an eighth.
     widths = enumerate(gmfss_parts.FEATURE_WIDTHS, 1)
     return pixels * (IMAGE_BYTES / 4 + network.dtype.itemsize * sum(width / 4**level for level, width in widths))

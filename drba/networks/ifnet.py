@@ -28,8 +28,7 @@ class IFNetSpec:
 
     `encoder` is (hidden channels, features a frame) or None; `widths` the channels of each block; `levels` the
     reduction each block works at for flow scale 1; `carries` whether a block hands 8 features to the next; `adds_mask`
-    whether blend masks add up from block to block instead of being replaced; `motion_blocks` how many of the coarsest blocks
-    make the optical flow of distance ratio maps (DRBA takes one).
+    whether blend masks add up from block to block instead of being replaced.
     """
 
     widths: tuple[int, ...]
@@ -37,7 +36,6 @@ class IFNetSpec:
     levels: tuple[int, ...] = (16, 8, 4, 2, 1)
     carries: bool = True
     adds_mask: bool = False
-    motion_blocks: int = 1
 
     @property
     def features(self) -> int:
@@ -68,8 +66,6 @@ SPECS: dict[str, IFNetSpec] = {
     "4.25.heavy": IFNetSpec((384, 256, 192, 128, 64), (16, 4)),
     "4.26": _V425,
     "4.26.heavy": IFNetSpec((192, 128, 96, 64, 32), (16, 16)),
-    # Its coarsest block alone overlooks figures: with one block they are off their place in docs/drm.md's scenes, with two never.
-    "drba-small": IFNetSpec((96, 80, 64, 32), (8, 4), (16, 8, 4, 2), motion_blocks=2),
 }
 
 
@@ -233,20 +229,16 @@ class IFNet(nn.Module):
 
         As published: every block's result is brought to the full size and the frames are warped there.
         """
-        return blend(first.image, second.image, self.estimate(first, second, timestep, scale, len(self.blocks)))
-
-    def estimate(self, first: Layers, second: Layers, timestep: Tensor, scale: float, blocks: int) -> Estimate:
-        """What the coarsest `blocks` find, at the full size. `timestep` (N, 1, h, w) of any size."""
         full = first.size_at(1.0)
         estimate = self.first_estimate(first, second, timestep, scale).resized(full)
         timestep = resize(timestep, full)
-        for block, level in list(zip(self.blocks, self.levels(scale), strict=True))[1:blocks]:
+        for block, level in zip(self.blocks[1:], self.levels(scale)[1:], strict=True):
             size = first.size_at(level)
             warped = backward_warp(first.full, estimate.flow[:, :2]), backward_warp(second.full, estimate.flow[:, 2:])
             inputs = resize(gather(*warped, timestep, estimate.mask, estimate.carried), size)
             inputs = torch.cat((inputs, resize(estimate.flow, size) / level), 1)
             estimate = self.refined(estimate, self.split(block(inputs), level).resized(full))
-        return estimate
+        return blend(first.image, second.image, estimate)
 
     def refined(self, before: Estimate, change: Estimate) -> Estimate:
         mask = before.mask + change.mask if self.spec.adds_mask else change.mask

@@ -23,7 +23,6 @@ from .warp import Size, backward_warp, backward_warp_reduced, corner_means, lies
 
 FLOW_AND_MASK = 5  # channels
 
-Sampled = tuple[tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]  # both frames' full and corners
 Pieces = Sequence[Callable[[], Tensor]]  # made when the convolution asks: a warped frame of 1080p is 160 MB
 
 
@@ -108,9 +107,8 @@ class FastIFNet(nn.Module):
         other.precision, other.rows, other.together = precision, False, False
         return other
 
-    def map_size(self, height: int, width: int) -> Size:
-        """Of optical flow and distance ratio maps, for frames of this padded size."""
-        return _reduced((height, width), self.levels[self.spec.motion_blocks - 1])
+    def coarsest_size(self, height: int, width: int) -> Size:
+        return _reduced((height, width), self.levels[0])
 
     def layers(self, image: Tensor) -> tuple[Tensor, ...]:
         full = image.contiguous(memory_format=torch.channels_last) if self.together else image
@@ -122,26 +120,10 @@ class FastIFNet(nn.Module):
             return (full,)
         return full, corner_means(full)
 
-    @property
-    def motion(self) -> str:
-        """The method that makes the optical flow of distance ratio maps."""
-        return "coarse" if self.spec.motion_blocks == 1 else "coarse_and_finer"
-
     def coarse(self, first_full: Tensor, second_full: Tensor) -> tuple[Tensor, ...]:
-        return (self._coarsest(first_full, second_full, self._half(first_full))[:, :4].contiguous(),)
-
-    def coarse_and_finer(
-        self, first_full: Tensor, first_corners: Tensor | None, second_full: Tensor, second_corners: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        half, full = self._half(first_full), size_of(first_full)
-        known = self._known(self._coarsest(first_full, second_full, half))
-        pair = (first_full, first_corners), (second_full, second_corners)
-        for index in range(1, self.spec.motion_blocks):
-            known = torch.cat(self._refined(index, known, pair, half, full), 1)
-        return ((known[:, :4] / self.levels[self.spec.motion_blocks - 1]).contiguous(),)
-
-    def _half(self, first_full: Tensor) -> Tensor:
-        return first_full.new_full((1, 1, *_reduced(size_of(first_full), self.levels[0])), 0.5)
+        height, width = self.coarsest_size(*size_of(first_full))
+        half = first_full.new_full((1, 1, height, width), 0.5)
+        return (self._coarsest(first_full, second_full, half)[:, :4].contiguous(),)
 
     def render(
         self,
@@ -154,42 +136,31 @@ class FastIFNet(nn.Module):
         timestep: Tensor,
     ) -> tuple[Tensor, ...]:
         full = size_of(first_image)
-        known = self._known(self._coarsest(first_full, second_full, timestep))
-        flow, mask = known[:, :4], known[:, 4:5]
-        pair = (first_full, first_corners), (second_full, second_corners)
-        for index in range(1, len(self.blocks)):
-            flow, mask, *carried = self._refined(index, known, pair, timestep, full)
-            if index + 1 < len(self.blocks):
+        # Flow (in pixels of the full size), mask and carried features stay one tensor, (N, 5 or 13, h, w).
+        known = self._coarsest(first_full, second_full, timestep)
+        flow, mask = known[:, :4] * self.levels[0], known[:, 4:5]
+        known = torch.cat((flow, known[:, 4:]), 1)
+        for block, level in zip(self.blocks[1:], self.levels[1:], strict=True):
+            size = _reduced(full, level)
+            known = resize(known, size)
+            pieces: Pieces = [
+                partial(self._sampled, first_full, first_corners, known[:, :2]),
+                partial(self._sampled, second_full, second_corners, known[:, 2:4]),
+                partial(resize, timestep, size),
+                partial(resize, known, size),
+            ]
+            out = block(pieces, one_by_one=self.rows)
+            flow = torch.add(known[:, :4], out[:, :4], alpha=level)
+            mask = known[:, 4:5] + out[:, 4:5] if self.spec.adds_mask else out[:, 4:5]
+            if block is not self.blocks[-1]:
+                carried = (out[:, FLOW_AND_MASK:],) if self.spec.carries else ()  # exporters want no empty tensors
                 known = torch.cat((flow, mask, *carried), 1)
         estimate = Estimate(resize(flow, full), resize(mask, full), flow[:, :0])
         return (blend(first_image, second_image, estimate, None if self.rows else self.precision.sampling),)
 
-    def _known(self, coarsest: Tensor) -> Tensor:
-        """Flow (in pixels of the full size), mask and carried features stay one tensor, (N, 5 or 13, h, w)."""
-        return torch.cat((coarsest[:, :4] * self.levels[0], coarsest[:, 4:]), 1)
-
-    def _refined(self, index: int, known: Tensor, pair: Sampled, timestep: Tensor, full: Size) -> tuple[Tensor, ...]:
-        """Flow, mask and, but for the last block, carried features after block `index`, at its own size."""
-        block, level = self.blocks[index], self.levels[index]
-        size = _reduced(full, level)
-        known = resize(known, size)
-        (first_full, first_corners), (second_full, second_corners) = pair
-        pieces: Pieces = [
-            partial(self._sampled, first_full, first_corners, known[:, :2]),
-            partial(self._sampled, second_full, second_corners, known[:, 2:4]),
-            partial(resize, timestep, size),
-            partial(resize, known, size),
-        ]
-        out = block(pieces, one_by_one=self.rows)
-        flow = torch.add(known[:, :4], out[:, :4], alpha=level)
-        mask = known[:, 4:5] + out[:, 4:5] if self.spec.adds_mask else out[:, 4:5]
-        if block is self.blocks[-1] or not self.spec.carries:
-            return flow, mask  # exporters want no empty tensors
-        return flow, mask, out[:, FLOW_AND_MASK:]
-
     def _coarsest(self, first_full: Tensor, second_full: Tensor, timestep: Tensor) -> Tensor:
         """(N, 5 or 13, h, w): flow in pixels of h x w, mask, carried features."""
-        size = _reduced(size_of(first_full), self.levels[0])
+        size = self.coarsest_size(*size_of(first_full))
         pieces: Pieces = [partial(resize, x, size) for x in (first_full, second_full, timestep)]
         out: Tensor = self.blocks[0](pieces, one_by_one=self.rows)
         return out
@@ -204,7 +175,7 @@ class FastIFNet(nn.Module):
     def network_parts(self, height: int, width: int) -> tuple[NetworkPart, ...]:
         """The parts at a padded size; for a network `in_planes`."""
         channels, storage = 3 + self.spec.features, self.precision.storage
-        small = self.map_size(height, width)
+        small = self.coarsest_size(height, width)
 
         def image(name: str) -> TensorSpec:
             return TensorSpec(name, (1, 3, height, width), torch.float32)
@@ -217,8 +188,6 @@ class FastIFNet(nn.Module):
 
         frames = [make(f"{which}_{make.__name__}") for which in ("first", "second") for make in (image, full, corners)]
         timestep = TensorSpec("timestep", (1, 1, *small), torch.float32)
-        kinds = (full,) if self.spec.motion_blocks == 1 else (full, corners)
-        seen = tuple(make(f"{which}_{make.__name__}") for which in ("first", "second") for make in kinds)
         return (
             NetworkPart(
                 "layers",
@@ -229,8 +198,8 @@ class FastIFNet(nn.Module):
             ),
             NetworkPart(
                 "coarse",
-                Entry(self, self.motion),
-                seen,
+                Entry(self, "coarse"),
+                (full("first_full"), full("second_full")),
                 (TensorSpec("flow", (1, 4, *small), torch.float32),),
             ),
             NetworkPart("render", Entry(self, "render"), (*frames, timestep), (image("frame"),)),

@@ -7,14 +7,18 @@ between two frames by using the other interpolator. `interpolator.network_parts(
 padded size, to replace or export, with the names, shapes and dtypes of their tensors. `ModelSpec.splits` says which
 models have parts; for the others both are empty. In order:
 
-RIFE (`padded H x W`, h x w the size of the block that the flow comes from, F the encoder's features a frame):
+RIFE (`padded H x W`, h x w the size of the coarsest block, F the encoder's features a frame):
     layers(image) -> full, corners
-    coarse(first_full, second_full) -> flow (1, 4, h, w) from halfway to both frames, in pixels of h x w; where several blocks
-    make it (`IFNetSpec.motion_blocks`) coarse(first_full, first_corners, second_full, second_corners)
+    coarse(first_full, second_full) -> flow (1, 4, h, w) from halfway to both frames, in pixels of h x w
     render(first_image, first_full, first_corners, second_image, second_full, second_corners, timestep) -> frame
     image (1, 3, H, W) float32 RGB in 0..1, full (1, 3 + F, H, W), corners (1, 3 + F, H + 1, W + 1) (`corner_means`),
     timestep (1, 1, h, w) float32, 0 at the first frame, 1 at the second; frame as image. Between coarse and render,
     outside of any part: reversing the flows by splatting, distance ratio maps, filling holes (networks/rife.py).
+drba-small (H x W padded, h x w the size that optical flow is searched in, layers of as many sizes as the network has blocks):
+    layers(image) -> layer0, layer1, layer2
+    render(first_image, second_image, the first frame's layers, the second's, flows, timestep) -> frame
+    flows (1, 4, h, w) float32 from the first frame to the second and back, in pixels of h x w; the rest as RIFE's. Between
+    them: the search for the flows, on the processor, and distance ratio maps (networks/refining.py).
 DistilDRBA:
     encode(image) -> features (1, 16, h, w)
     render(previous_image, middle_image, following_image, previous_features, middle_features, following_features,

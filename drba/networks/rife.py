@@ -1,9 +1,8 @@
 """RIFE with distance ratio maps: the IFNet family as DRBA runs it, and a fast form.
 
 `reference` mode computes flows, maps and splatting at the full size, one timestep after the other, as DRBA does. `fast`
-mode does it at the size of the block where the flows come from (the coarsest; see `IFNetSpec.motion_blocks`), lets every
-block work straight at its own size, keeps the frames' encodings for the next triplet and renders several timesteps in one
-batch.
+mode does it at the coarsest block's size (where the flows come from), lets every block work straight at its own size,
+keeps the frames' encodings for the next triplet and renders several timesteps in one batch.
 
 Source: DRBA, https://github.com/routineLife1/DRBA.
 """
@@ -21,7 +20,7 @@ from .ifnet import IFNet, Layers, stack_layers
 from .ifnet_fast import FastIFNet
 from .interpolator import DrmOptions, Interpolator, Known, Mode, in_chunks, time_tensor
 from .parts import NetworkPart, Precision, torch_precision
-from .warp import splat
+from .warp import resize, splat
 
 Flows = tuple[Tensor, Tensor]  # from the first frame to the second, and back
 
@@ -52,8 +51,7 @@ class RifeInterpolator(Interpolator):
             mode=mode,
         )
         if isinstance(self.network, FastIFNet):
-            methods = {"layers": "layers", "coarse": self.network.motion, "render": "render"}
-            self.parts = {part: getattr(self.network, method) for part, method in methods.items()}
+            self.parts = {name: getattr(self.network, name) for name in ("layers", "coarse", "render")}
 
     def network_parts(self, height: int, width: int, precision: Precision | None = None) -> tuple[NetworkPart, ...]:
         if not isinstance(self.network, FastIFNet):
@@ -76,19 +74,17 @@ class RifeInterpolator(Interpolator):
 
     def flows(self, first: Layers, second: Layers) -> Flows:
         """Optical flow (first -> second, second -> first), (1, 2, h, w) in pixels of its own size: the frames' size in
-        reference mode, in fast mode the size of the block that they come from.
+        reference mode, the coarsest block's in fast mode.
 
-        The coarsest blocks give the flows from halfway to both frames; splatted to where they lead and reversed they
+        The coarsest block gives the flows from halfway to both frames; splatted to where they lead and reversed they
         are half the flows of those frames. Where nothing arrives the motion is unknown and taken as longer than any.
         """
         if isinstance(self.network, FastIFNet):
-            if self.network.spec.motion_blocks == 1:
-                (flow,) = self.parts["coarse"](first.full, second.full)
-            else:
-                (flow,) = self.parts["coarse"](first.full, first.corners, second.full, second.corners)
+            (flow,) = self.parts["coarse"](first.full, second.full)
         else:
             half = first.full.new_full((1, 1, 1, 1), 0.5)
-            flow = self.network.estimate(first, second, half, self.scale, self.network.spec.motion_blocks).flow
+            estimate = self.network.first_estimate(first, second, half, self.scale)
+            flow = resize(estimate.flow, first.size_at(1.0))
         unknown = float(max(flow.shape[-2:]))
         with stage("drm"):
             return _reversed(flow[:, :2], unknown), _reversed(flow[:, 2:], unknown)
@@ -101,7 +97,7 @@ class RifeInterpolator(Interpolator):
         def render(chunk: list[float]) -> Tensor:
             maps = time_tensor(chunk, first.image)
             if isinstance(self.network, FastIFNet):  # parts take a map of one size
-                maps = maps.expand(-1, 1, *self.network.map_size(*first.image.shape[-2:])).contiguous()
+                maps = maps.expand(-1, 1, *self.network.coarsest_size(*first.image.shape[-2:])).contiguous()
             return self._render([first.data] * len(chunk), [second.data] * len(chunk), maps)
 
         return self._batched(timesteps, first.image, render)
@@ -140,7 +136,13 @@ def timestep_map(t: float, flow10: Tensor, flow12: Tensor, drm: DrmOptions) -> T
     intervals = {"interval10": drm.interval_before, "interval12": drm.interval_after}
     ratio10, ratio12 = distance_ratio(flow10, flow12, **intervals)
     flow, ratio = (flow10, ratio12) if t < 1 else (flow12, ratio10)
-    toward = local_timestep(ratio, abs(t - 1), linear=drm.linear)
+    return aligned_map(ratio, flow, abs(t - 1), linear=drm.linear)
+
+
+def aligned_map(ratio: Tensor, flow: Tensor, t: float, *, linear: bool) -> Tensor:
+    """The local timestep at distance `t` from the middle frame, of the ratio there and the flow toward the other frame, as
+    seen from the in-between frame."""
+    toward = local_timestep(ratio, t, linear=linear)
     return splat_filled(toward, flow * toward, None, splat)
 
 
