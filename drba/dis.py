@@ -21,7 +21,8 @@ MIN_ANALYSIS_SIDE = 16  # below this DIS has no pyramid to search
 #: Pixels of the reduced image that a flow vector stands for, in each direction: DIS is refined to this, not further.
 FLOW_STEP = 2
 Detail = Literal["rough", "fine", "whole"]
-_searchers = threading.local()  # a DIS object holds its pyramids: one a thread and detail
+_kept = threading.local()  # searchers of each thread, which hold their pyramids
+SEARCHERS_MAX = 8  # a thread
 
 CACHED_FRAMES = 8  # frames whose reduced images are kept: a triplet for each of two workers, and some slack
 
@@ -47,14 +48,25 @@ def search(a: NDArray[np.uint8], b: NDArray[np.uint8], detail: Detail) -> NDArra
     for images too small to search. Thread-safe."""
     if min(a.shape) < MIN_ANALYSIS_SIDE:
         return np.zeros((*a.shape, 2), np.float32)
-    searcher: cv2.DISOpticalFlow | None = getattr(_searchers, detail, None)
-    if searcher is None:
-        searcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    searcher = _searcher(a.shape, detail)
+    return np.asarray(searcher.calc(a, b, None), np.float32)
+
+
+def _searcher(shape: tuple[int, ...], detail: Detail) -> cv2.DISOpticalFlow:
+    """One for each size: for an image too small for its finest level OpenCV's changes its settings, for good."""
+    searchers: OrderedDict[tuple[tuple[int, ...], Detail], cv2.DISOpticalFlow] = _kept.__dict__.setdefault(
+        "searchers", OrderedDict()
+    )
+    key = shape, detail
+    if key not in searchers:
+        searcher = searchers[key] = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         searcher.setFinestScale({"rough": 2, "fine": 1, "whole": 0}[detail])  # a power of two: 1 is FLOW_STEP
         searcher.setGradientDescentIterations(8 if detail == "rough" else 16)
         searcher.setVariationalRefinementIterations(0 if detail == "rough" else 1)
-        setattr(_searchers, detail, searcher)
-    return np.asarray(searcher.calc(a, b, None), np.float32)
+    searchers.move_to_end(key)
+    while len(searchers) > SEARCHERS_MAX:
+        searchers.popitem(last=False)
+    return searchers[key]
 
 
 class FlowEstimator:

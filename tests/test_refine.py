@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from drba.dis import Detail, search
 from drba.networks.refine import SPECS, RefineNet, begun, between
 from drba.networks.refining import RefineInterpolator
 
@@ -101,3 +102,13 @@ def test_what_rests_and_then_jumps_rests_until_it_does() -> None:
     for times, frames in (([1.5], (0, 0, 10)), ([0.5], (10, 0, 0))):
         shown = model.triplet(*(texture(shift) for shift in frames), times)[0][0]
         assert psnr_db(shown, texture()) > 35
+
+
+@pytest.mark.parametrize("detail", ["rough", "fine", "whole"])
+def test_a_search_is_the_same_whatever_was_searched_before(detail: Detail) -> None:
+    """Also in pictures that are too small for the finest level."""
+    images = [(texture(shift)[0, 0] * 255).byte().numpy() for shift in (0, 6)]
+    before = search(*images, detail)
+    for side in (16, 18, 24, 40):
+        search(*(image[:side, :side].copy() for image in images), detail)
+    assert np.array_equal(search(*images, detail), before)
