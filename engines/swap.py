@@ -115,6 +115,7 @@ class SwappingRenderer:
             stage, state = build.state, self._state
             if stage == "done":
                 self._build = None
+                self._state = replace(state, building=build.name)  # until it is swapped, also where it was done at once
                 arguments = (build.name, open_built, then)
                 threading.Thread(target=self._swap, args=arguments, name="swap", daemon=True).start()
                 return

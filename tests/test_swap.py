@@ -99,6 +99,24 @@ class Stage:
         return int(output[0][0, 0])
 
 
+def test_what_was_built_at_once_is_being_built_until_it_plays() -> None:
+    gate, opened, settled = threading.Event(), Marking("built", 2), threading.Event()
+    build = SteppedBuild()
+    build.step("done", 1.0)
+
+    def open_built() -> Renderer:
+        assert gate.wait(DEADLINE_S)
+        return opened
+
+    stream = SwappingRenderer(Marking("first", 1), "rife-4.26 on first")
+    stream.watch(settled.set)
+    stream.replace_when_built(build, open_built)
+    assert stream.state.building == "built"
+    gate.set()
+    assert settled.wait(DEADLINE_S) and (stream.state.engine, stream.state.building) == ("built", "")
+    stream.close()
+
+
 def test_it_renders_with_the_first_until_the_build_is_done_and_then_with_the_built_one() -> None:
     stage = Stage()
     assert stage.mark() == 1
